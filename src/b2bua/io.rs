@@ -1,0 +1,131 @@
+//! Everything that can happen to the core, and everything that the core can do to the world.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+
+use crate::call::anchor::MediaEvent;
+use crate::call::anchor::MediaOrder;
+use crate::call::anchor::PortPair;
+use crate::call::escalation::Signal;
+use crate::call::escalation::SignalAnswer;
+use crate::call::rules::Target;
+use crate::call::rules::TargetName;
+use crate::ids::AskId;
+use crate::ids::CallHandle;
+use crate::ids::ConnId;
+use crate::ids::ListenerId;
+use crate::ids::QueryId;
+use crate::ids::RecordId;
+use crate::ids::Side;
+use crate::report::CallEvent;
+use crate::time::Time;
+use crate::wire::message::FrameError;
+
+/// Transport, local and remote address (RFC 5626 §2): where a message came from, or where it leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Flow {
+    Udp { listener: ListenerId, remote: SocketAddr },
+    Stream(ConnId),
+}
+
+/// Why a flow is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LossReason {
+    /// The dial did not succeed: refused, unreachable, or silent for too long.
+    NotConnected(String),
+    /// The peer closed or reset it.
+    Closed(String),
+    /// A datagram could not be sent, or ICMP said that nobody listens there.
+    Unreachable(String),
+}
+
+/// Everything that can happen to us.
+#[derive(Debug)]
+pub enum Input {
+    /// One datagram, or one framed message of a stream.
+    Sip { flow: Flow, bytes: Bytes },
+    /// A stream that cannot be framed any more; `head` is what came of the offending message, to answer it.
+    Broken { flow: Flow, why: FrameError, head: Bytes },
+    /// A stream is up: accepted by the edge (`dialled` false), or the answer to a `Dial`.
+    FlowUp { conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool },
+    FlowLost { flow: Flow, why: LossReason },
+    /// A configured name, resolved ahead and at each TTL. An error leaves the last good answer in place.
+    Targets { name: TargetName, result: Result<Vec<IpAddr>, String> },
+    /// A Contact, Route or Via name.
+    Resolved { query: QueryId, result: Result<Vec<IpAddr>, String> },
+    /// Pairs that the edge has bound since it was asked; the ledger is ours.
+    PortsBound { pairs: Vec<PortPair>, exhausted: bool },
+    Media { call: CallHandle, side: Side, event: MediaEvent },
+    /// Cumulative: all records up to this one are on disk.
+    Recorded { up_to: RecordId },
+    RecordFailed { record: RecordId, why: String },
+    SignalAnswered { call: CallHandle, try_no: u8, answer: SignalAnswer },
+    Asked { ask: AskId, command: Command },
+}
+
+/// What a person or a signal asks of the running process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// No new calls; running ones may end within the deadline. A second one ends them now.
+    Drain { within: Duration },
+    /// Numbers that must be back to nothing when no call is up.
+    Counts,
+}
+
+/// The reply to a `Command`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    Draining { calls: usize },
+    Counts(Counts),
+}
+
+/// What the core holds at this moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    pub calls: usize,
+    pub dialogs: usize,
+    pub server_transactions: usize,
+    pub client_transactions: usize,
+    pub timers: usize,
+    pub ports_free: usize,
+    pub ports_taken: usize,
+    pub ports_quarantined: usize,
+    pub queries: usize,
+}
+
+/// Everything we can do to the world.
+#[derive(Debug)]
+pub enum Action {
+    /// Open a stream; what is sent on it before it is up waits in the edge, bounded.
+    Dial { conn: ConnId, target: Target },
+    Send { flow: Flow, bytes: Bytes },
+    Close { flow: Flow },
+    Resolve { query: QueryId, name: CompactString },
+    /// Bind so many more pairs of this family.
+    BindPorts { count: usize, v6: bool },
+    Media { call: CallHandle, side: Side, order: MediaOrder },
+    Record { record: RecordId, entry: Entry },
+    /// One HTTP try; `until` is the deadline of all tries together.
+    Signal { call: CallHandle, try_no: u8, signal: Signal, until: Time },
+    /// The answer is not awaited any more. A request that was already written is not cancelled (product.md §4).
+    CancelSignal { call: CallHandle },
+    Answer { ask: AskId, reply: Reply },
+    Report(Box<CallEvent>),
+    /// Draining and no call is left.
+    Drained,
+}
+
+/// A journal entry. The two barriers of an escalation are here from the start (house.md §3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Barrier 1: the intent, before the 202 or 200 leaves.
+    SignalRecorded { call: CallHandle, signal: Signal },
+    /// Barrier 2: this try is about to be written, so that after a crash *unsent* and *in flight* can be told apart.
+    SignalRequesting { call: CallHandle, try_no: u8 },
+    /// The end of an escalation, by its word in the log.
+    SignalSettled { call: CallHandle, outcome: &'static str },
+}

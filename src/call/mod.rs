@@ -1,0 +1,6 @@
+//! Third floor: two legs make a call.
+
+pub mod anchor;
+pub mod escalation;
+pub mod leg;
+pub mod rules;

@@ -1,0 +1,25 @@
+//! Backchannel, floor by floor.
+
+pub mod ids;
+pub mod report;
+pub mod time;
+
+pub mod wire;
+
+pub mod transaction;
+
+pub mod dialog;
+
+pub mod call;
+
+pub mod policy;
+
+pub mod b2bua;
+
+pub mod edge;
+
+pub mod ops;
+
+pub mod mock;
+
+pub mod config;

@@ -1,0 +1,1 @@
+//! What the relay must know of an RTP or RTCP packet.

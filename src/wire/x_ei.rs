@@ -1,0 +1,1 @@
+//! Synthflow's X-EI header (facts.md §2.1).
