@@ -43,28 +43,79 @@ pub enum LossReason {
     Unreachable(String),
 }
 
+/// A resolved address, and the local address from which this host reaches it (what a wildcard listener advertises towards it).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reach {
+    pub ip: IpAddr,
+    pub local: IpAddr,
+}
+
 /// Everything that can happen to us.
 #[derive(Debug)]
 pub enum Input {
-    /// One datagram, or one framed message of a stream.
-    Sip { flow: Flow, bytes: Bytes },
+    /// One datagram, or one framed message of a stream. `remote` is its source, `local` our address towards that peer (never a wildcard).
+    Sip {
+        flow: Flow,
+        remote: SocketAddr,
+        local: SocketAddr,
+        bytes: Bytes,
+    },
     /// A stream that cannot be framed any more; `head` is what came of the offending message, to answer it.
-    Broken { flow: Flow, why: FrameError, head: Bytes },
+    Broken {
+        flow: Flow,
+        remote: SocketAddr,
+        local: SocketAddr,
+        why: FrameError,
+        head: Bytes,
+    },
     /// A stream is up: accepted by the edge (`dialled` false), or the answer to a `Dial`.
-    FlowUp { conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool },
-    FlowLost { flow: Flow, why: LossReason },
+    FlowUp {
+        conn: ConnId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        dialled: bool,
+    },
+    FlowLost {
+        flow: Flow,
+        why: LossReason,
+    },
     /// A configured name, resolved ahead and at each TTL. An error leaves the last good answer in place.
-    Targets { name: TargetName, result: Result<Vec<IpAddr>, String> },
+    Targets {
+        name: TargetName,
+        result: Result<Vec<Reach>, String>,
+    },
     /// A Contact, Route or Via name.
-    Resolved { query: QueryId, result: Result<Vec<IpAddr>, String> },
+    Resolved {
+        query: QueryId,
+        result: Result<Vec<Reach>, String>,
+    },
     /// Pairs that the edge has bound since it was asked; the ledger is ours.
-    PortsBound { pairs: Vec<PortPair>, exhausted: bool },
-    Media { call: CallHandle, side: Side, event: MediaEvent },
+    PortsBound {
+        pairs: Vec<PortPair>,
+        exhausted: bool,
+    },
+    Media {
+        call: CallHandle,
+        side: Side,
+        event: MediaEvent,
+    },
     /// Cumulative: all records up to this one are on disk.
-    Recorded { up_to: RecordId },
-    RecordFailed { record: RecordId, why: String },
-    SignalAnswered { call: CallHandle, try_no: u8, answer: SignalAnswer },
-    Asked { ask: AskId, command: Command },
+    Recorded {
+        up_to: RecordId,
+    },
+    RecordFailed {
+        record: RecordId,
+        why: String,
+    },
+    SignalAnswered {
+        call: CallHandle,
+        try_no: u8,
+        answer: SignalAnswer,
+    },
+    Asked {
+        ask: AskId,
+        command: Command,
+    },
 }
 
 /// What a person or a signal asks of the running process.
@@ -101,19 +152,50 @@ pub struct Counts {
 #[derive(Debug)]
 pub enum Action {
     /// Open a stream; what is sent on it before it is up waits in the edge, bounded.
-    Dial { conn: ConnId, target: Target },
-    Send { flow: Flow, bytes: Bytes },
-    Close { flow: Flow },
-    Resolve { query: QueryId, name: CompactString },
+    Dial {
+        conn: ConnId,
+        target: Target,
+    },
+    Send {
+        flow: Flow,
+        bytes: Bytes,
+    },
+    Close {
+        flow: Flow,
+    },
+    Resolve {
+        query: QueryId,
+        name: CompactString,
+    },
     /// Bind so many more pairs of this family.
-    BindPorts { count: usize, v6: bool },
-    Media { call: CallHandle, side: Side, order: MediaOrder },
-    Record { record: RecordId, entry: Entry },
+    BindPorts {
+        count: usize,
+        v6: bool,
+    },
+    Media {
+        call: CallHandle,
+        side: Side,
+        order: MediaOrder,
+    },
+    Record {
+        record: RecordId,
+        entry: Entry,
+    },
     /// One HTTP try; `until` is the deadline of all tries together.
-    Signal { call: CallHandle, try_no: u8, signal: Signal, until: Time },
+    Signal {
+        call: CallHandle,
+        try_no: u8,
+        signal: Signal,
+        until: Time,
+    },
     /// The answer is not awaited any more. A request that was already written is not cancelled (product.md §4).
-    CancelSignal { call: CallHandle },
-    Answer { ask: AskId, reply: Reply },
+    CancelSignal {
+        call: CallHandle,
+    },
+    Answer {
+        ask: AskId,
+        reply: Reply,
+    },
     Report(Box<CallEvent>),
     /// Draining and no call is left.
     Drained,

@@ -50,10 +50,15 @@ pub enum MediaOrder {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MediaEvent {
     /// The source this side's packets are taken from. `said` is the SDP's address.
-    Latched { said: Option<SocketAddr>, wire: SocketAddr },
+    Latched {
+        said: Option<SocketAddr>,
+        wire: SocketAddr,
+    },
     /// No packet from either side for the time of `Watch`.
     Idle,
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
     Closed(MediaStats),
 }
 

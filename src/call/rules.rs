@@ -106,7 +106,10 @@ pub enum ByeVerdict {
 pub enum ReferVerdict {
     Escalate(Ask),
     /// Answered with this status; `why` for the log.
-    Refuse { status: u16, why: String },
+    Refuse {
+        status: u16,
+        why: String,
+    },
 }
 
 /// The decisions of a running call, fixed at admission: header edits by direction and message, and the reading of Synthflow's
@@ -249,5 +252,5 @@ pub struct Situation<'a> {
 
 /// The resolved names, as policy sees them.
 pub trait Resolve: std::fmt::Debug {
-    fn addresses(&self, name: &TargetName) -> Vec<IpAddr>;
+    fn addresses(&self, name: &TargetName) -> &[IpAddr];
 }

@@ -21,7 +21,18 @@ pub struct Timers {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Timer {
-    A, B, D, E, F, G, H, I, J, K, L, M,
+    A,
+    B,
+    D,
+    E,
+    F,
+    G,
+    H,
+    I,
+    J,
+    K,
+    L,
+    M,
 }
 
 /// Key of a server transaction (RFC 3261 §17.2.3): branch, sent-by and method (ACK counts as INVITE), or the RFC 2543 fallback.

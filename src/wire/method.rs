@@ -78,7 +78,10 @@ mod tests {
     fn methods_are_case_sensitive_tokens() {
         assert_eq!(Method::parse(b"INVITE"), Some(Method::INVITE));
         assert_eq!(Method::parse(b"invite"), Some(Method::Ext("invite".into())));
-        assert_eq!(Method::parse(b"!interesting-Method0123456789_*+`.%indeed'~").map(|m| m.to_string()).as_deref(), Some("!interesting-Method0123456789_*+`.%indeed'~"));
+        assert_eq!(
+            Method::parse(b"!interesting-Method0123456789_*+`.%indeed'~").map(|m| m.to_string()).as_deref(),
+            Some("!interesting-Method0123456789_*+`.%indeed'~")
+        );
         assert_eq!(Method::parse(b"IN VITE"), None);
         assert_eq!(Method::parse(b""), None);
     }

@@ -29,9 +29,15 @@ pub struct SipUri<'a> {
 pub enum Uri<'a> {
     Sip(SipUri<'a>),
     /// Number and parameters.
-    Tel { number: &'a [u8], params: Params<'a> },
+    Tel {
+        number: &'a [u8],
+        params: Params<'a>,
+    },
     /// Another scheme.
-    Other { scheme: &'a [u8], rest: &'a [u8] },
+    Other {
+        scheme: &'a [u8],
+        rest: &'a [u8],
+    },
 }
 
 #[allow(unused_variables, clippy::todo)]
