@@ -3,4 +3,6 @@
 pub mod anchor;
 pub mod escalation;
 pub mod leg;
+pub mod out;
+pub mod referral;
 pub mod rules;
