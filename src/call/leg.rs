@@ -57,6 +57,8 @@ enum Usage {
     /// A 2xx came; the call has not said what the ACK carries.
     Answering { tx: ClientTxId },
     Established,
+    /// Our BYE is out.
+    Ending { tx: ClientTxId },
     Ended,
 }
 
@@ -212,6 +214,11 @@ impl Leg {
     /// Nothing more will leave this leg by itself: not even a BYE that waits for its ACK, or a final NOTIFY for its answer.
     pub fn is_over(&self) -> bool {
         matches!(self.usage, Usage::Ended | Usage::Idle)
+    }
+
+    /// The 2xx has come, and its ACK waits for the answer to a late offer.
+    pub fn awaits_answer(&self) -> bool {
+        matches!(self.usage, Usage::Answering { .. })
     }
 
     /// A final NOTIFY waits for its answer.
@@ -412,7 +419,18 @@ impl Leg {
                 let reason = CompactString::from_utf8_lossy(response.reason());
                 Some(LegEvent::PassedBack { tx: back, status: response.status(), reason })
             }
+            Use::Bye if response.status() >= 200 => {
+                self.on_bye_done(tx);
+                None
+            }
             Use::Bye | Use::Passed(_) => None,
+        }
+    }
+
+    /// The BYE was answered, or never will be: the leg is over either way (RFC 3261 §15.1.1).
+    fn on_bye_done(&mut self, bye: ClientTxId) {
+        if matches!(self.usage, Usage::Ending { tx } if tx == bye) {
+            self.usage = Usage::Ended;
         }
     }
 
@@ -461,6 +479,10 @@ impl Leg {
             (Use::Notify, _) => {
                 self.on_notify_answer(tx, false, cx);
                 Some(LegEvent::Notified)
+            }
+            (Use::Bye, _) => {
+                self.on_bye_done(tx);
+                None
             }
             (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status, reason: CompactString::default() }),
             _ => None,
@@ -520,7 +542,9 @@ impl Leg {
             cx.respond(tx, Reply::new(481));
             return None;
         };
-        if matches!(self.usage, Usage::Ended | Usage::Idle) {
+        // A BYE that crosses ours is a good BYE; nothing else is.
+        let is_over = matches!(self.usage, Usage::Ended | Usage::Ending { .. } | Usage::Idle);
+        if is_over && *request.method() != Method::BYE {
             cx.respond(tx, Reply::new(481));
             return None;
         }
@@ -606,13 +630,9 @@ impl Leg {
                 self.bye(headers, cx);
             }
             Usage::Established => self.bye(headers, cx),
+            Usage::Ending { .. } => {}
             Usage::Idle | Usage::Ended => self.usage = Usage::Ended,
         }
-    }
-
-    /// Whether a BYE of ours waits for an ACK.
-    pub fn is_ending(&self) -> bool {
-        matches!(self.usage, Usage::Answered { then_bye: Some(_), .. })
     }
 
     fn bye(&mut self, headers: Vec<Carried>, cx: &mut Cx<'_>) {
@@ -624,8 +644,9 @@ impl Leg {
             let to = Whither::Uri(dialog.next_hop().into());
             let tx = cx.client_tx();
             cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye });
+            self.ended();
+            self.usage = Usage::Ending { tx };
         }
-        self.ended();
     }
 
     // ---- REFER
