@@ -4,20 +4,19 @@ use std::fmt;
 use std::io::Write;
 use std::iter;
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::memchr3;
 
 use crate::ids::LocalTag;
 use crate::wire::header::Via;
+use crate::wire::header::elements;
+use crate::wire::header::scan::find_bare;
+use crate::wire::header::scan::is_blank;
 use crate::wire::message::Line;
 use crate::wire::message::Message;
-use crate::wire::message::next_element;
-use crate::wire::message::quote_end;
 use crate::wire::method::Method;
 use crate::wire::name::Name;
-use crate::wire::scan::is_blank;
 use crate::wire::uri::Host;
 
 /// Room for the head of a usual request; a longer one grows.
@@ -63,8 +62,7 @@ impl Draft {
         // The first line that has a value holds the Via that the response is sent by.
         let mut top = true;
         for line in request.lines_of(Name::Via) {
-            let first = if top { next_element(line.value, 0) } else { None };
-            match first.and_then(|first| stamped(line, first, source)) {
+            match if top { stamped(line, source) } else { None } {
                 Some(stamped) => draft.line(&stamped),
                 None => draft.line(line.raw),
             }
@@ -215,19 +213,20 @@ fn value_end(line: Line<'_>) -> usize {
 }
 
 /// The Via line with `received` and `rport` in its first value; `None` when the line is right as it is, or unreadable.
-fn stamped(line: Line<'_>, first: Range<usize>, source: SocketAddr) -> Option<Vec<u8>> {
-    let value_from = value_end(line) - line.value.len();
-    let element = line.value.get(first.clone())?;
-    let via = Via::parse(element.trim_ascii())?;
+fn stamped(line: Line<'_>, source: SocketAddr) -> Option<Vec<u8>> {
+    let element = elements(line.value).next()?;
+    let via = Via::parse(element)?;
     let ip = source.ip().to_canonical();
     let same = matches!(via.host, Host::Ip(sent_by) if sent_by.to_canonical() == ip);
     // RFC 3581 §4: a server that sees rport MUST fill it, and MUST add `received`, even if it equals the sent-by.
-    if same && via.params.get("rport").is_none() {
+    if same && !via.params.has("rport") {
         return None;
     }
+    // Only blanks and commas can stand before the first element.
+    let from = value_end(line) - line.value.len() + line.value.iter().position(|&b| !is_blank(b) && b != b',')?;
     let mut out = Vec::with_capacity(line.raw.len() + 64);
-    out.extend_from_slice(line.raw.get(..value_from + first.start)?);
-    for (i, part) in semicolon_parts(element.trim_ascii_end()).enumerate() {
+    out.extend_from_slice(line.raw.get(..from)?);
+    for (i, part) in semicolon_parts(element).enumerate() {
         let name = part.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
         if i == 0 {
             out.extend_from_slice(part);
@@ -241,22 +240,18 @@ fn stamped(line: Line<'_>, first: Range<usize>, source: SocketAddr) -> Option<Ve
         }
     }
     let _ = write!(out, ";received={ip}");
-    out.extend_from_slice(line.raw.get(value_from + first.end..)?);
+    out.extend_from_slice(line.raw.get(from + element.len()..)?);
     Some(out)
 }
 
+/// As `segments` of `Params`, but with their blanks: what is not edited stays as it came.
 fn semicolon_parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     iter::from_fn(move || {
         let text = rest?;
-        let mut at = 0;
-        while let Some(&byte) = text.get(at)
-            && byte != b';'
-        {
-            at = if byte == b'"' { quote_end(text, at) + 1 } else { at + 1 };
-        }
-        rest = text.get(at + 1..);
-        text.get(..at).or(Some(text))
+        let end = find_bare(text, |b| b == b';');
+        rest = end.and_then(|end| text.get(end + 1..));
+        text.get(..end.unwrap_or(text.len()))
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,22 +16,21 @@ use crate::wire::check::missing;
 use crate::wire::header::CSeq;
 use crate::wire::header::NameAddr;
 use crate::wire::header::Via;
+use crate::wire::header::elements;
 use crate::wire::method::Method;
 pub use crate::wire::name::Name;
 use crate::wire::name::same_other;
-pub use crate::wire::scan::SIP_HEADER_LINES_MAX;
-pub use crate::wire::scan::SIP_LINE_BYTES_MAX;
-pub use crate::wire::scan::SIP_MESSAGE_BYTES_MAX;
-use crate::wire::scan::Entry;
-use crate::wire::scan::Flaw;
-use crate::wire::scan::Head;
-use crate::wire::scan::Length;
-use crate::wire::scan::Scanned;
-use crate::wire::scan::Start;
-use crate::wire::scan::cseq_parts;
-use crate::wire::scan::is_blank;
-use crate::wire::scan::leading_crlfs;
-use crate::wire::scan::scan;
+pub use crate::wire::head::SIP_HEADER_LINES_MAX;
+pub use crate::wire::head::SIP_LINE_BYTES_MAX;
+pub use crate::wire::head::SIP_MESSAGE_BYTES_MAX;
+use crate::wire::head::Entry;
+use crate::wire::head::Flaw;
+use crate::wire::head::Head;
+use crate::wire::head::Length;
+use crate::wire::head::Scanned;
+use crate::wire::head::Start;
+use crate::wire::head::leading_crlfs;
+use crate::wire::head::scan;
 
 /// `Debug` shows this much of the start line.
 const DEBUG_START_BYTES_MAX: usize = 200;
@@ -167,7 +165,7 @@ impl Message {
 
     /// List elements over all lines of that name: split at commas outside quotes and angle brackets.
     pub fn elements(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        self.values(name).flat_map(list)
+        self.values(name).flat_map(elements)
     }
 
     /// Values of an extension header by its name, any case; also finds known ones.
@@ -191,7 +189,7 @@ impl Message {
     /// The topmost Via.
     pub fn via(&self) -> Result<Via<'_>, Defect> {
         let line = self.value(Name::Via).ok_or_else(|| missing(Name::Via))?;
-        list(line).next().and_then(Via::parse).ok_or_else(|| bad(Name::Via))
+        elements(line).next().and_then(Via::parse).ok_or_else(|| bad(Name::Via))
     }
 
     pub fn from(&self) -> Result<NameAddr<'_>, Defect> {
@@ -227,7 +225,7 @@ impl Message {
 
     pub fn cseq(&self) -> Result<CSeq<'_>, Defect> {
         let value = self.value(Name::CSeq).ok_or_else(|| missing(Name::CSeq))?;
-        cseq_parts(value).map(|(number, method)| CSeq { number, method }).ok_or_else(|| bad(Name::CSeq))
+        CSeq::parse(value).ok_or_else(|| bad(Name::CSeq))
     }
 
     /// The first Contact; `None` when there is none, `*`, or an unreadable one.
@@ -267,72 +265,4 @@ impl fmt::Debug for Message {
             .field("body_bytes", &self.inner.body.len())
             .finish()
     }
-}
-
-/// The elements of one value: split at commas outside quotes and angle brackets, trimmed, empty ones left out (RFC 3261 §7.3.1).
-pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut at = 0;
-    iter::from_fn(move || {
-        let element = next_element(value, at)?;
-        at = element.end + 1;
-        Some(trim(value.get(element).unwrap_or_default()))
-    })
-}
-
-/// Up to the comma, or the end: the first element at or after `from` that is not blank.
-pub(super) fn next_element(value: &[u8], mut from: usize) -> Option<Range<usize>> {
-    while let Some(rest @ [_, ..]) = value.get(from..) {
-        let length = element_end(rest);
-        if rest.iter().take(length).any(|&b| !is_blank(b)) {
-            return Some(from..from + length);
-        }
-        from += length + 1;
-    }
-    None
-}
-
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [first, rest @ ..] = text
-        && is_blank(*first)
-    {
-        text = rest;
-    }
-    while let [rest @ .., last] = text
-        && is_blank(*last)
-    {
-        text = rest;
-    }
-    text
-}
-
-fn element_end(text: &[u8]) -> usize {
-    let Some(comma) = memchr(b',', text) else { return text.len() };
-    // Nothing opens before the first comma: the usual case.
-    if !text.iter().take(comma).any(|&b| b == b'"' || b == b'<') {
-        return comma;
-    }
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b',' => return at,
-            b'"' => at = quote_end(text, at),
-            b'<' => at += memchr(b'>', text.get(at..).unwrap_or_default()).unwrap_or(text.len()),
-            _ => {}
-        }
-        at += 1;
-    }
-    text.len()
-}
-
-/// The place of the closing quote; the end of the text when there is none.
-pub(super) fn quote_end(text: &[u8], open: usize) -> usize {
-    let mut at = open + 1;
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b'"' => return at,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    text.len()
 }

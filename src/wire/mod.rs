@@ -2,12 +2,12 @@
 
 mod check;
 pub mod draft;
+mod head;
 pub mod header;
 pub mod message;
 pub mod method;
 mod name;
 pub mod rtp;
-mod scan;
 pub mod sdp;
 pub mod stream;
 pub mod uri;

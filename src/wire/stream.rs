@@ -7,9 +7,9 @@ use memchr::memmem;
 
 use crate::wire::message::FrameError;
 use crate::wire::message::SIP_MESSAGE_BYTES_MAX;
-use crate::wire::scan::Length;
-use crate::wire::scan::is_token_byte;
-use crate::wire::scan::scan;
+use crate::wire::head::Length;
+use crate::wire::head::is_token_byte;
+use crate::wire::head::scan;
 
 /// An idle connection holds no more than this.
 const IDLE_BUFFER_BYTES_MAX: usize = 16 * 1024;

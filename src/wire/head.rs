@@ -1,5 +1,6 @@
 //! The one place that says where a message begins and ends, in a datagram and in a stream: start line, header lines, Content-Length.
 
+use std::iter;
 use std::ops::Range;
 
 use compact_str::CompactString;
@@ -7,6 +8,9 @@ use memchr::memchr;
 use memchr::memchr3;
 use smallvec::SmallVec;
 
+use crate::wire::header::CSeq;
+use crate::wire::header::scan::is_blank;
+use crate::wire::header::scan::number;
 use crate::wire::message::FrameError;
 use crate::wire::method::Method;
 use crate::wire::name::Name;
@@ -191,7 +195,7 @@ fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
         head.length = head.length.and(content_length(entry.value.of(bytes)));
     }
     if entry.name == Name::CSeq && matches!(head.start, Start::Response { .. }) && head.repeated & bit == 0 {
-        let method = cseq_parts(entry.value.of(bytes)).and_then(|(_, method)| Method::parse(method));
+        let method = CSeq::parse(entry.value.of(bytes)).and_then(|cseq| Method::parse(cseq.method));
         head.method = method.unwrap_or(NO_METHOD);
     }
     head.entries.push(entry);
@@ -199,7 +203,7 @@ fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Where the line ends (at its CR), and whether no bare CR, bare LF or NUL is in it.
+/// Where the line ends (at its CR), and whether it has no bare CR, bare LF or NUL.
 fn line_end(bytes: &[u8], from: usize) -> Result<(usize, bool), Stop> {
     const NO_END: Stop = Stop::Frame("no blank line after the headers");
     let rest = bytes.get(from..).unwrap_or_default();
@@ -209,7 +213,11 @@ fn line_end(bytes: &[u8], from: usize) -> Result<(usize, bool), Stop> {
     }
     // Rare and hostile: plain stepping costs the same whatever the bytes are.
     let at = rest.windows(2).position(|pair| pair == b"\r\n").ok_or(NO_END)?;
-    Ok((from + at, false))
+    let line = rest.get(..at).unwrap_or_default();
+    let before = iter::once(&b' ').chain(line);
+    // RFC 3261 §25.1: a quoted-pair may hold NUL, but neither CR nor LF.
+    let clean = line.iter().zip(before).all(|(&byte, &before)| !matches!(byte, b'\r' | b'\n') && (byte != 0 || before == b'\\'));
+    Ok((from + at, clean))
 }
 
 /// The place after HCOLON (RFC 3261 §25.1: blanks before the colon are allowed); `None` when this is no header line.
@@ -228,10 +236,6 @@ fn trim(text: &[u8]) -> (usize, usize) {
     (from, to - from)
 }
 
-pub(super) fn is_blank(byte: u8) -> bool {
-    byte == b' ' || byte == b'\t'
-}
-
 impl Length {
     fn and(self, other: Length) -> Length {
         match (self, other) {
@@ -246,30 +250,13 @@ impl Length {
 
 /// Digits only (RFC 3261 §20.14); a number that no message can have is as bad as none.
 fn content_length(value: &[u8]) -> Length {
-    match number(value) {
-        Some(bytes) if bytes <= u64::from(u32::MAX) => Length::Bytes(bytes as usize),
-        _ => Length::Bad,
+    match number(value, u64::from(u32::MAX)) {
+        Some(bytes) => Length::Bytes(bytes as usize),
+        None => Length::Bad,
     }
-}
-
-/// `1*DIGIT`, any number of leading zeros; what does not fit is `u64::MAX`.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(text.iter().fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
 }
 
 const NO_METHOD: Method = Method::Ext(CompactString::const_new(""));
-
-/// Number and method of a CSeq value: `1*DIGIT LWS Method`, the number below 2^31 (RFC 3261 §8.1.1.5).
-pub(super) fn cseq_parts(value: &[u8]) -> Option<(u32, &[u8])> {
-    let digits = value.iter().position(|&b| is_blank(b))?;
-    let (blanks, length) = trim(value.get(digits..)?);
-    let method = value.get(digits + blanks..digits + blanks + length)?;
-    let number = u32::try_from(number(value.get(..digits)?)?).ok().filter(|&number| number < 1 << 31)?;
-    (!method.is_empty() && method.iter().all(|&b| is_token_byte(b))).then_some((number, method))
-}
 
 /// A request line is taken when it begins with a token and ends with something like a SIP-Version, so that what is wrong with it can be
 /// answered; a status line must be right (RFC 3261 §7.1, §7.2).
@@ -318,7 +305,7 @@ fn version_of(text: &[u8]) -> Option<Version> {
         return Some(Version::Two);
     }
     let dot = memchr(b'.', number).unwrap_or(number.len());
-    let digits = |part: Option<&[u8]>| part.is_some_and(|part| self::number(part).is_some());
+    let digits = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
     Some(if digits(number.get(..dot)) && digits(number.get(dot + 1..)) { Version::Another } else { Version::None })
 }
 
@@ -326,13 +313,13 @@ fn version_of(text: &[u8]) -> Option<Version> {
 fn status_line(line: &[u8]) -> Option<Start> {
     let (version, rest) = line.split_at_checked(8)?;
     let (code, reason) = rest.split_at_checked(3)?;
-    let status = number(code)? as u16;
+    let status = number(code, 699)? as u16;
     let reason_from = match reason {
         [] => line.len(),
         [b' ', ..] => 12,
         _ => return None,
     };
-    (version.eq_ignore_ascii_case(b"SIP/2.0 ") && (100..700).contains(&status))
+    (version.eq_ignore_ascii_case(b"SIP/2.0 ") && status >= 100)
         .then_some(Start::Response { status, reason: Span::new(reason_from, line.len()) })
 }
 
