@@ -1,72 +1,46 @@
-//! Borrowed views of header values.
+//! Borrowed views of header values. They are given values without line ends (the message unfolds them) and allocate nothing, except
+//! where a name says that it undoes escapes.
 
-use crate::wire::uri::Host;
-use crate::wire::uri::Uri;
+pub mod bridge;
+mod cseq;
+mod media_type;
+mod name_addr;
+mod params;
+mod reason;
+mod refer_to;
+pub mod scan;
+mod subscription;
+mod timing;
+mod user_to_user;
+mod via;
 
-/// `;name=value` parameters (RFC 3261 §25.1), LWS and quotes respected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Params<'a>(pub &'a [u8]);
+pub use cseq::CSeq;
+pub use cseq::RAck;
+pub use media_type::MediaType;
+pub use name_addr::NameAddr;
+pub use name_addr::is_star;
+pub use params::Params;
+pub use reason::Reason;
+pub use refer_to::ReferTo;
+pub use refer_to::Replaces;
+pub use scan::elements;
+pub use scan::unquote;
+pub use subscription::Event;
+pub use subscription::SubscriptionState;
+pub use timing::Refresher;
+pub use timing::RetryAfter;
+pub use timing::SessionExpires;
+pub use timing::delta_seconds;
+pub use user_to_user::UserToUser;
+pub use via::Via;
+pub use via::vias;
 
-#[allow(unused_variables, clippy::todo)]
-impl<'a> Params<'a> {
-    /// `None`: absent. `Some(b"")`: there without a value.
-    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        todo!()
-    }
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-        std::iter::empty()
-    }
+/// What most other headers are: a value and parameters.
+fn value_and_params(value: &[u8]) -> Option<(&[u8], Params<'_>)> {
+    let end = scan::find_bare(value, |b| b == b';').unwrap_or(value.len());
+    let (head, params) = (scan::trim(&value[..end]), Params(&value[end..]));
+    (!head.is_empty() && params.is_sound(true)).then_some((head, params))
 }
 
-/// name-addr or addr-spec with header parameters: From, To, Contact, Route, Refer-To, Diversion …
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NameAddr<'a> {
-    /// As it came, quotes included; `None` when there is none.
-    pub display: Option<&'a [u8]>,
-    /// Between the angle brackets.
-    pub uri: &'a [u8],
-    /// After the closing bracket, or after the addr-spec.
-    pub params: Params<'a>,
-}
-
-#[allow(unused_variables, clippy::todo)]
-impl<'a> NameAddr<'a> {
-    pub fn parse(value: &'a [u8]) -> Option<NameAddr<'a>> {
-        todo!()
-    }
-    pub fn tag(&self) -> Option<&'a str> {
-        todo!()
-    }
-    pub fn parsed_uri(&self) -> Option<Uri<'a>> {
-        todo!()
-    }
-}
-
-/// One Via value (RFC 3261 §20.42).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Via<'a> {
-    /// `UDP`, `TCP`, or anything else, as spelled.
-    pub transport: &'a [u8],
-    pub host: Host<'a>,
-    /// As spelled, for keys.
-    pub sent_by: &'a [u8],
-    pub port: Option<u16>,
-    pub params: Params<'a>,
-}
-
-#[allow(unused_variables, clippy::todo)]
-impl<'a> Via<'a> {
-    pub fn parse(value: &'a [u8]) -> Option<Via<'a>> {
-        todo!()
-    }
-    pub fn branch(&self) -> Option<&'a [u8]> {
-        todo!()
-    }
-}
-
-/// CSeq (RFC 3261 §20.16).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CSeq<'a> {
-    pub number: u32,
-    pub method: &'a [u8],
-}
+#[cfg(test)]
+mod rows;
