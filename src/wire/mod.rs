@@ -1,10 +1,13 @@
 //! Ground floor: bytes to values and back.
 
+mod check;
 pub mod draft;
 pub mod header;
 pub mod message;
 pub mod method;
+mod name;
 pub mod rtp;
+mod scan;
 pub mod sdp;
 pub mod stream;
 pub mod uri;
