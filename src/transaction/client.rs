@@ -322,3 +322,412 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::testing::Dice;
+    use crate::transaction::testing::INVITE;
+    use crate::transaction::testing::head;
+    use crate::transaction::testing::ms;
+    use crate::transaction::testing::request;
+    use crate::transaction::testing::response;
+
+    const RELIABLE: bool = true;
+    const UNRELIABLE: bool = false;
+
+    /// A client transaction in virtual time; every output is in `log` until it is claimed.
+    struct Lab {
+        client: Client,
+        now: u64,
+        log: Vec<(u64, String)>,
+    }
+
+    impl Lab {
+        fn invite(reliable: bool) -> Lab {
+            let mut out = Vec::new();
+            let client = Client::invite(Bytes::from_static(INVITE.as_bytes()), reliable, Timers::default(), ms(0), &mut out);
+            Lab { client, now: 0, log: Vec::new() }.noting(out)
+        }
+
+        fn non_invite(reliable: bool) -> Lab {
+            let mut out = Vec::new();
+            let options = Bytes::from(INVITE.replace("INVITE", "OPTIONS"));
+            let client = Client::non_invite(options, reliable, Timers::default(), ms(0), &mut out);
+            Lab { client, now: 0, log: Vec::new() }.noting(out)
+        }
+
+        fn noting(mut self, out: Vec<Out>) -> Lab {
+            self.note(out);
+            self
+        }
+
+        fn note(&mut self, out: Vec<Out>) {
+            self.log.extend(out.into_iter().map(|o| match o {
+                Out::Send(bytes) => (self.now, head(&bytes)),
+                other => (self.now, format!("{other:?}")),
+            }));
+        }
+
+        fn gets(&mut self, status: u16) -> &mut Lab {
+            let mut out = Vec::new();
+            self.client.on_response(&response(status, "t1"), ms(self.now), &mut out);
+            self.note(out);
+            self
+        }
+
+        /// Fires every timer until then at its exact time, and proves that none fires a microsecond early.
+        fn until(&mut self, end: u64) -> &mut Lab {
+            while let Some((at, _)) = self.client.deadline().filter(|&(at, _)| at <= ms(end)) {
+                let mut out = Vec::new();
+                self.client.on_timeout(at - Duration::from_micros(1), &mut out);
+                assert_eq!(out, [], "early");
+                self.now = at.as_micros() / 1_000;
+                assert_eq!(ms(self.now), at);
+                self.client.on_timeout(at, &mut out);
+                assert_ne!(out, [], "a deadline for nothing");
+                self.note(out);
+            }
+            self.now = end;
+            self
+        }
+
+        #[track_caller]
+        fn claims(&mut self, expected: &[(u64, &str)]) -> &mut Lab {
+            let got: Vec<_> = self.log.iter().map(|(at, what)| (*at, what.as_str())).collect();
+            assert_eq!(got, expected);
+            self.log.clear();
+            self
+        }
+
+        #[track_caller]
+        fn has_deadline(&mut self, at: u64, timer: Timer) -> &mut Lab {
+            assert_eq!(self.client.deadline(), Some((ms(at), timer)));
+            self
+        }
+
+        /// Nothing can come any more, whatever happens.
+        #[track_caller]
+        fn is_over(&mut self) {
+            self.claims(&[]);
+            assert!(self.client.is_terminated() && !self.client.is_pending() && !self.client.is_proceeding());
+            assert_eq!(self.client.deadline(), None);
+            for status in [100, 180, 200, 302, 486, 603] {
+                self.gets(status);
+            }
+            let mut out = Vec::new();
+            self.client.on_timeout(ms(self.now + 1_000_000), &mut out);
+            self.client.on_transport_error(&mut out);
+            self.note(out);
+            self.claims(&[]);
+        }
+    }
+
+    #[test]
+    fn invite_is_sent_seven_times_and_given_up_after_64_t1() {
+        // §17.1.1.2: "When timer A fires 2*T1 seconds later, the request MUST be retransmitted again (assuming the client transaction is
+        // still in this state). This process MUST continue so that the request is retransmitted with intervals that double after each
+        // transmission." "If the client transaction is still in the "Calling" state when timer B fires, the client transaction SHOULD
+        // inform the TU that a timeout has occurred."
+        let mut l = Lab::invite(UNRELIABLE);
+        l.has_deadline(500, Timer::A);
+        l.until(15_499).has_deadline(15_500, Timer::A).until(31_500).has_deadline(32_000, Timer::B).until(100_000).claims(&[
+            (0, "INVITE"),
+            (500, "INVITE"),
+            (1_500, "INVITE"),
+            (3_500, "INVITE"),
+            (7_500, "INVITE"),
+            (15_500, "INVITE"),
+            (31_500, "INVITE"),
+            (32_000, "Expired(B)"),
+            (32_000, "Terminated"),
+        ]);
+        l.is_over();
+    }
+
+    #[test]
+    fn invite_over_tcp_is_sent_once() {
+        // §17.1.1.2: "If a reliable transport is being used, the client transaction SHOULD NOT start timer A". "For any transport, the
+        // client transaction MUST start timer B with a value of 64*T1 seconds".
+        let mut l = Lab::invite(RELIABLE);
+        l.has_deadline(32_000, Timer::B).until(32_000);
+        l.claims(&[(0, "INVITE"), (32_000, "Expired(B)"), (32_000, "Terminated")]).is_over();
+    }
+
+    #[test]
+    fn a_provisional_stops_retransmissions_and_timer_b() {
+        // §17.1.1.2: "If the client transaction receives a provisional response while in the "Calling" state, it transitions to the
+        // "Proceeding" state. In the "Proceeding" state, the client transaction SHOULD NOT retransmit the request any longer. Furthermore,
+        // the provisional response MUST be passed to the TU. Any further provisional responses MUST be passed up to the TU while in the
+        // "Proceeding" state."
+        let mut l = Lab::invite(UNRELIABLE);
+        assert!(l.client.is_pending() && !l.client.is_proceeding());
+        l.until(600).gets(100).until(1_000).gets(180).gets(180);
+        assert_eq!(l.client.deadline(), None);
+        assert!(l.client.is_proceeding() && l.client.is_pending());
+        l.until(1_000_000);
+        l.claims(&[(0, "INVITE"), (500, "INVITE"), (600, "Response"), (1_000, "Response"), (1_000, "Response")]);
+    }
+
+    #[test]
+    fn a_refusal_is_acknowledged_and_so_is_each_repetition_of_it() {
+        // §17.1.1.2: "reception of a response with status code from 300-699 MUST cause the client transaction to transition to "Completed".
+        // The client transaction MUST pass the received response up to the TU, and the client transaction MUST generate an ACK request".
+        // "Any retransmissions of the final response that are received while in the "Completed" state MUST cause the ACK to be re-passed to
+        // the transport layer for retransmission, but the newly received response MUST NOT be passed up to the TU."
+        // "timer D […] with a value of at least 32 seconds for unreliable transports".
+        for before in [None, Some(180)] {
+            let mut l = Lab::invite(UNRELIABLE);
+            if let Some(status) = before {
+                l.gets(status);
+            }
+            l.log.clear();
+            l.until(100).gets(486).claims(&[(100, "ACK"), (100, "Response")]).has_deadline(32_100, Timer::D);
+            assert!(!l.client.is_pending() && !l.client.is_proceeding());
+            l.until(600).gets(486).until(32_099).gets(486);
+            l.claims(&[(600, "ACK"), (600, "Absorbed"), (32_099, "ACK"), (32_099, "Absorbed")]);
+            l.until(32_100).claims(&[(32_100, "Terminated")]).is_over();
+        }
+    }
+
+    #[test]
+    fn the_acks_carry_the_to_tag_of_the_response_they_acknowledge() {
+        // §17.1.1.3: "The To header field in the ACK MUST equal the To header field in the response being acknowledged".
+        let mut l = Lab::invite(UNRELIABLE);
+        for tag in ["t1", "t2", "t1"] {
+            let mut out = Vec::new();
+            l.client.on_response(&response(486, tag), ms(0), &mut out);
+            let Some(Out::Send(ack)) = out.first() else { panic!("{out:?}") };
+            let ack = Message::parse(ack.clone()).unwrap();
+            assert_eq!(ack.to_tag(), Some(tag));
+        }
+    }
+
+    #[test]
+    fn a_refusal_over_tcp_ends_the_transaction_at_once() {
+        // §17.1.1.2: "timer D […] a value of zero seconds for reliable transports."
+        for status in [300, 404, 503, 603, 699] {
+            let mut l = Lab::invite(RELIABLE);
+            l.until(100).gets(status);
+            l.claims(&[(0, "INVITE"), (100, "ACK"), (100, "Response"), (100, "Terminated")]).is_over();
+        }
+    }
+
+    #[test]
+    fn a_2xx_leads_to_accepted_where_every_2xx_goes_up_until_timer_m() {
+        // RFC 6026 §8.4: "Any 2xx responses that match this client transaction and that are received while in the "Accepted" state MUST be
+        // passed up to the TU. The client transaction MUST NOT generate an ACK to the 2xx response."
+        for reliable in [UNRELIABLE, RELIABLE] {
+            for before in [None, Some(180)] {
+                let mut l = Lab::invite(reliable);
+                if let Some(status) = before {
+                    l.gets(status);
+                }
+                l.log.clear();
+                l.until(100).gets(200).has_deadline(32_100, Timer::M).until(600).gets(200).until(32_099).gets(200);
+                assert!(!l.client.is_pending());
+                l.claims(&[(100, "Response"), (600, "Response"), (32_099, "Response")]);
+                l.until(32_100).claims(&[(32_100, "Terminated")]).is_over();
+            }
+        }
+    }
+
+    #[test]
+    fn late_and_contradicting_responses_change_nothing() {
+        let mut l = Lab::invite(UNRELIABLE);
+        l.gets(200).log.clear();
+        l.gets(180).gets(486).claims(&[(0, "Absorbed"), (0, "Absorbed")]).has_deadline(32_000, Timer::M);
+        let mut l = Lab::invite(UNRELIABLE);
+        l.gets(486).log.clear();
+        l.gets(180).gets(200).claims(&[(0, "Absorbed"), (0, "Absorbed")]).has_deadline(32_000, Timer::D);
+        let mut l = Lab::invite(UNRELIABLE);
+        let mut out = Vec::new();
+        l.client.on_response(&request("INVITE"), ms(0), &mut out);
+        assert_eq!(out, [Out::Absorbed], "what has no status is no response");
+        l.has_deadline(500, Timer::A);
+    }
+
+    #[test]
+    fn a_transport_error_ends_an_invite_that_still_has_to_send() {
+        // §17.1.4: "The client transaction SHOULD inform the TU that a transport failure has occurred, and the client transaction SHOULD
+        // transition directly to the "Terminated" state."
+        for status in [None, Some(180), Some(486)] {
+            let mut l = Lab::invite(UNRELIABLE);
+            if let Some(status) = status {
+                l.gets(status);
+            }
+            l.log.clear();
+            let mut out = Vec::new();
+            l.client.on_transport_error(&mut out);
+            assert_eq!(out, [Out::Terminated]);
+            l.is_over();
+        }
+        let mut l = Lab::invite(UNRELIABLE);
+        l.gets(200);
+        let mut out = Vec::new();
+        l.client.on_transport_error(&mut out);
+        assert_eq!(out, [], "Accepted sends nothing");
+        l.has_deadline(32_000, Timer::M);
+    }
+
+    #[test]
+    fn a_non_invite_is_retransmitted_at_doubling_intervals_up_to_t2() {
+        // §17.1.2.2: "If an unreliable transport is in use, the client transaction MUST set timer E to fire in T1 seconds. If timer E fires
+        // while still in this state, the timer is reset, but this time with a value of MIN(2*T1, T2). When the timer fires again, it is
+        // reset to a MIN(4*T1, T2). This process continues so that retransmissions occur with an exponentially increasing interval that
+        // caps at T2."
+        let mut l = Lab::non_invite(UNRELIABLE);
+        let sent = [0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500];
+        let mut expected: Vec<_> = sent.iter().map(|&at| (at, "OPTIONS")).collect();
+        expected.extend([(32_000, "Expired(F)"), (32_000, "Terminated")]);
+        l.until(31_500).has_deadline(32_000, Timer::F).until(100_000).claims(&expected).is_over();
+    }
+
+    #[test]
+    fn in_proceeding_a_non_invite_is_retransmitted_every_t2() {
+        // §17.1.2.2: "If Timer E fires while in the "Proceeding" state, the request MUST be passed to the transport layer for
+        // retransmission, and Timer E MUST be reset with a value of T2 seconds. If timer F fires while in the "Proceeding" state, the TU
+        // MUST be informed of a timeout".
+        let mut l = Lab::non_invite(UNRELIABLE);
+        l.until(600).gets(100).has_deadline(1_500, Timer::E).until(2_000).gets(100);
+        assert!(l.client.is_proceeding() && l.client.is_pending());
+        l.claims(&[(0, "OPTIONS"), (500, "OPTIONS"), (600, "Response"), (1_500, "OPTIONS"), (2_000, "Response")]);
+        let mut expected: Vec<_> = [5_500, 9_500, 13_500, 17_500, 21_500, 25_500, 29_500].iter().map(|&at| (at, "OPTIONS")).collect();
+        expected.extend([(32_000, "Expired(F)"), (32_000, "Terminated")]);
+        l.until(100_000).claims(&expected).is_over();
+    }
+
+    #[test]
+    fn a_non_invite_over_tcp_is_sent_once_and_ends_with_its_answer() {
+        let mut l = Lab::non_invite(RELIABLE);
+        l.has_deadline(32_000, Timer::F).gets(100).has_deadline(32_000, Timer::F).until(32_000);
+        l.claims(&[(0, "OPTIONS"), (0, "Response"), (32_000, "Expired(F)"), (32_000, "Terminated")]).is_over();
+        // §17.1.2.2: "Timer K […] zero seconds for reliable transports."
+        for status in [200, 302, 481, 503, 603] {
+            let mut l = Lab::non_invite(RELIABLE);
+            l.until(10).gets(status).claims(&[(0, "OPTIONS"), (10, "Response"), (10, "Terminated")]).is_over();
+        }
+    }
+
+    #[test]
+    fn a_final_answer_to_a_non_invite_goes_up_once_and_its_repetitions_are_buffered_for_t4() {
+        // §17.1.2.2: "Once the client transaction enters the "Completed" state, it MUST set Timer K to fire in T4 seconds for unreliable
+        // transports […]. The "Completed" state exists to buffer any additional response retransmissions that may be received".
+        for before in [None, Some(100)] {
+            for status in [200, 481] {
+                let mut l = Lab::non_invite(UNRELIABLE);
+                if let Some(status) = before {
+                    l.gets(status);
+                }
+                l.log.clear();
+                l.until(10).gets(status).has_deadline(5_010, Timer::K).until(5_009).gets(status).gets(100);
+                l.claims(&[(10, "Response"), (5_009, "Absorbed"), (5_009, "Absorbed")]);
+                l.until(5_010).claims(&[(5_010, "Terminated")]).is_over();
+            }
+        }
+    }
+
+    #[test]
+    fn a_transport_error_ends_a_non_invite_without_an_answer() {
+        for status in [None, Some(100)] {
+            let mut l = Lab::non_invite(UNRELIABLE);
+            if let Some(status) = status {
+                l.gets(status);
+            }
+            l.log.clear();
+            let mut out = Vec::new();
+            l.client.on_transport_error(&mut out);
+            assert_eq!(out, [Out::Terminated]);
+            l.is_over();
+        }
+        let mut l = Lab::non_invite(UNRELIABLE);
+        l.gets(200);
+        let mut out = Vec::new();
+        l.client.on_transport_error(&mut out);
+        assert_eq!(out, []);
+        l.has_deadline(5_000, Timer::K);
+    }
+
+    #[test]
+    fn a_late_wake_up_sends_one_retransmission_and_counts_from_there() {
+        let mut l = Lab::invite(UNRELIABLE);
+        let mut out = Vec::new();
+        l.client.on_timeout(ms(10_000), &mut out);
+        assert_eq!(out.len(), 1);
+        l.has_deadline(11_000, Timer::A);
+        out.clear();
+        l.client.on_timeout(ms(40_000), &mut out);
+        assert_eq!(out, [Out::Expired(Timer::B), Out::Terminated], "no INVITE that nobody waits for");
+    }
+
+    #[test]
+    fn the_configured_t1_scales_every_timer_but_d_is_never_below_32_seconds() {
+        let timers = Timers { t1: Duration::from_millis(100), ..Timers::default() };
+        let mut out = Vec::new();
+        let mut client = Client::invite(Bytes::from_static(INVITE.as_bytes()), UNRELIABLE, timers, ms(0), &mut out);
+        assert_eq!(client.deadline(), Some((ms(100), Timer::A)));
+        client.on_response(&response(486, "t"), ms(0), &mut out);
+        assert_eq!(client.deadline(), Some((ms(32_000), Timer::D)));
+        let timers = Timers { t1: Duration::from_secs(1), ..Timers::default() };
+        let mut client = Client::invite(Bytes::from_static(INVITE.as_bytes()), UNRELIABLE, timers, ms(0), &mut out);
+        client.on_response(&response(486, "t"), ms(0), &mut out);
+        assert_eq!(client.deadline(), Some((ms(64_000), Timer::D)));
+    }
+
+    #[test]
+    fn timers_without_end_do_not_overflow() {
+        let timers = Timers { t1: Duration::MAX, t2: Duration::MAX, t4: Duration::MAX };
+        let mut out = Vec::new();
+        let mut client = Client::invite(Bytes::from_static(INVITE.as_bytes()), UNRELIABLE, timers, ms(0), &mut out);
+        client.on_timeout(Time::from_micros(u64::MAX), &mut out);
+        assert!(client.is_terminated());
+    }
+
+    #[test]
+    fn a_random_walk_never_panics_and_always_ends_once() {
+        let answers: Vec<_> = [100, 180, 183, 200, 202, 302, 401, 486, 503, 603, 699].map(|status| response(status, "t")).into();
+        for seed in 1..=2_000 {
+            let mut dice = Dice(seed * 0x9E37_79B9_7F4A_7C15);
+            let reliable = dice.below(2) == 0;
+            let mut l = if dice.below(2) == 0 { Lab::invite(reliable) } else { Lab::non_invite(reliable) };
+            let mut out = Vec::new();
+            let (mut now, mut ended, mut expired, mut answered) = (0, 0, 0, false);
+            for _ in 0..dice.below(40) {
+                now += dice.below(9_000);
+                match dice.below(20) {
+                    0 => l.client.on_transport_error(&mut out),
+                    1..10 => l.client.on_timeout(ms(now), &mut out),
+                    _ => {
+                        let answer = &answers[usize::try_from(dice.below(answers.len() as u64)).unwrap()];
+                        answered |= l.client.is_pending() && (200..=699).contains(&answer.status());
+                        l.client.on_response(answer, ms(now), &mut out);
+                    }
+                }
+                if let Some((at, _)) = l.client.deadline() {
+                    now = if dice.below(3) == 0 { now.max(at.as_micros() / 1_000) } else { now };
+                }
+            }
+            if l.client.is_proceeding() && matches!(l.client.machine, Machine::Invite(_)) {
+                l.client.on_response(&response(486, "t"), ms(now), &mut out);
+                answered = true;
+            }
+            // No state outlives its last input by more than 64*T1.
+            let end = ms(now) + Timers::default().sixty_four_t1();
+            while let Some((at, _)) = l.client.deadline() {
+                assert!(at <= end, "seed {seed}: {at:?}");
+                l.client.on_timeout(at.max(ms(now)), &mut out);
+            }
+            for o in &out {
+                match o {
+                    Out::Terminated => ended += 1,
+                    Out::Expired(_) => expired += 1,
+                    Out::Send(_) | Out::Response | Out::Absorbed => assert_eq!(ended, 0, "seed {seed}: {out:?}"),
+                }
+            }
+            assert_eq!(ended, 1, "seed {seed}");
+            assert!(expired == 0 || !answered, "seed {seed}: an answered request does not expire");
+            l.log.clear();
+            l.is_over();
+        }
+    }
+}
