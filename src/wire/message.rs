@@ -271,19 +271,24 @@ impl fmt::Debug for Message {
 
 /// The elements of one value: split at commas outside quotes and angle brackets, trimmed, empty ones left out (RFC 3261 §7.3.1).
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = value;
+    let mut at = 0;
     iter::from_fn(move || {
-        while !rest.is_empty() {
-            let end = element_end(rest);
-            let element = rest.get(..end).unwrap_or_default();
-            rest = rest.get(end + 1..).unwrap_or_default();
-            let element = trim(element);
-            if !element.is_empty() {
-                return Some(element);
-            }
-        }
-        None
+        let element = next_element(value, at)?;
+        at = element.end + 1;
+        Some(trim(value.get(element).unwrap_or_default()))
     })
+}
+
+/// Up to the comma, or the end: the first element at or after `from` that is not blank.
+pub(super) fn next_element(value: &[u8], mut from: usize) -> Option<Range<usize>> {
+    while let Some(rest @ [_, ..]) = value.get(from..) {
+        let length = element_end(rest);
+        if rest.iter().take(length).any(|&b| !is_blank(b)) {
+            return Some(from..from + length);
+        }
+        from += length + 1;
+    }
+    None
 }
 
 fn trim(mut text: &[u8]) -> &[u8] {
