@@ -687,7 +687,7 @@ mod tests {
     fn a_random_walk_never_panics_and_always_ends_once() {
         let answers: Vec<_> = [100, 180, 183, 200, 202, 302, 401, 486, 503, 603, 699].map(|status| response(status, "t")).into();
         for seed in 1..=2_000 {
-            let mut dice = Dice(seed * 0x9E37_79B9_7F4A_7C15);
+            let mut dice = Dice::new(seed);
             let reliable = dice.below(2) == 0;
             let mut l = if dice.below(2) == 0 { Lab::invite(reliable) } else { Lab::non_invite(reliable) };
             let mut out = Vec::new();

@@ -304,9 +304,13 @@ mod testing {
     }
 
     /// xorshift64: a seed names its walk.
-    pub struct Dice(pub u64);
+    pub struct Dice(u64);
 
     impl Dice {
+        pub fn new(seed: u64) -> Dice {
+            Dice((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        }
+
         pub fn below(&mut self, below: u64) -> u64 {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;

@@ -313,3 +313,329 @@ impl Server {
         out.extend(self.last.clone().map(Out::Send));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::transaction::testing::Dice;
+    use crate::transaction::testing::head;
+    use crate::transaction::testing::ms;
+    use crate::transaction::testing::request;
+
+    const RELIABLE: bool = true;
+    const UNRELIABLE: bool = false;
+
+    /// A server transaction in virtual time; every output is in `log` until it is claimed.
+    struct Lab {
+        server: Server,
+        method: &'static str,
+        now: u64,
+        log: Vec<(u64, String)>,
+    }
+
+    impl Lab {
+        fn invite(reliable: bool) -> Lab {
+            Lab { server: Server::invite(reliable, Timers::default(), ms(0)), method: "INVITE", now: 0, log: Vec::new() }
+        }
+
+        fn non_invite(reliable: bool) -> Lab {
+            Lab { server: Server::non_invite(reliable, Timers::default(), ms(0)), method: "BYE", now: 0, log: Vec::new() }
+        }
+
+        fn note(&mut self, out: Vec<Out>) {
+            self.log.extend(out.into_iter().map(|o| match o {
+                Out::Send(bytes) => (self.now, head(&bytes)),
+                other => (self.now, format!("{other:?}")),
+            }));
+        }
+
+        fn gets(&mut self, method: &str) -> &mut Lab {
+            let mut out = Vec::new();
+            self.server.on_request(&request(method), ms(self.now), &mut out);
+            self.note(out);
+            self
+        }
+
+        fn repeats(&mut self) -> &mut Lab {
+            self.gets(self.method)
+        }
+
+        fn responds(&mut self, status: u16) -> &mut Lab {
+            let mut out = Vec::new();
+            self.server.respond(status, printed(status), ms(self.now), &mut out);
+            self.note(out);
+            self
+        }
+
+        fn transport_fails(&mut self) -> &mut Lab {
+            let mut out = Vec::new();
+            self.server.on_transport_error(&mut out);
+            self.note(out);
+            self
+        }
+
+        /// Fires every timer until then at its exact time, and proves that none fires a microsecond early.
+        fn until(&mut self, end: u64) -> &mut Lab {
+            while let Some((at, _)) = self.server.deadline().filter(|&(at, _)| at <= ms(end)) {
+                let mut out = Vec::new();
+                self.server.on_timeout(at - Duration::from_micros(1), &mut out);
+                assert_eq!(out, [], "early");
+                self.now = at.as_micros() / 1_000;
+                assert_eq!(ms(self.now), at);
+                self.server.on_timeout(at, &mut out);
+                assert_ne!(out, [], "a deadline for nothing");
+                self.note(out);
+            }
+            self.now = end;
+            self
+        }
+
+        #[track_caller]
+        fn claims(&mut self, expected: &[(u64, &str)]) -> &mut Lab {
+            let got: Vec<_> = self.log.iter().map(|(at, what)| (*at, what.as_str())).collect();
+            assert_eq!(got, expected);
+            self.log.clear();
+            self
+        }
+
+        #[track_caller]
+        fn has_deadline(&mut self, at: u64, timer: Timer) -> &mut Lab {
+            assert_eq!(self.server.deadline(), Some((ms(at), timer)));
+            self
+        }
+
+        /// Nothing can come any more, whatever happens.
+        #[track_caller]
+        fn is_over(&mut self) {
+            self.claims(&[]);
+            assert!(self.server.is_terminated() && !self.server.is_pending());
+            assert_eq!(self.server.deadline(), None);
+            self.repeats().gets("ACK").responds(180).responds(200).responds(486).transport_fails();
+            let mut out = Vec::new();
+            self.server.on_timeout(ms(self.now + 1_000_000), &mut out);
+            self.note(out);
+            self.claims(&[]);
+        }
+    }
+
+    fn printed(status: u16) -> Bytes {
+        Bytes::from(format!("SIP/2.0 {status} Whatever\r\n\r\n"))
+    }
+
+    #[test]
+    fn a_repeated_invite_gets_the_most_recent_provisional() {
+        // §17.2.1: "If a request retransmission is received while in the "Proceeding" state, the most recent provisional response that was
+        // received from the TU MUST be passed to the transport layer for retransmission."
+        let mut l = Lab::invite(UNRELIABLE);
+        assert!(l.server.is_pending() && l.server.last().is_none());
+        l.repeats().claims(&[(0, "Absorbed")]);
+        l.responds(100).repeats().claims(&[(0, "100"), (0, "100"), (0, "Absorbed")]);
+        l.until(300).responds(180).responds(183).until(500).repeats().gets("ACK");
+        l.claims(&[(300, "180"), (300, "183"), (500, "183"), (500, "Absorbed"), (500, "Absorbed")]);
+        assert_eq!(l.server.last(), Some(&printed(183)));
+        assert_eq!(l.server.deadline(), None);
+        l.until(1_000_000).claims(&[]);
+        assert!(l.server.is_pending());
+    }
+
+    #[test]
+    fn a_refusal_is_repeated_by_timer_g_until_timer_h() {
+        // §17.2.1: "If timer G fires, the response is passed to the transport layer once more for retransmission, and timer G is set to
+        // fire in MIN(2*T1, T2) seconds. From then on, when timer G fires, the response is passed to the transport again for transmission,
+        // and timer G is reset with a value that doubles, unless that value exceeds T2, in which case it is reset with the value of T2."
+        // "If timer H fires while in the "Completed" state, it implies that the ACK was never received. In this case, the server
+        // transaction MUST transition to the "Terminated" state, and MUST indicate to the TU that a transaction failure has occurred."
+        let mut l = Lab::invite(UNRELIABLE);
+        let sent = [0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500];
+        let mut expected: Vec<_> = sent.iter().map(|&at| (at, "486")).collect();
+        expected.extend([(32_000, "Expired(H)"), (32_000, "Terminated")]);
+        l.responds(486).has_deadline(500, Timer::G).until(31_500).has_deadline(32_000, Timer::H);
+        assert!(!l.server.is_pending());
+        l.until(100_000).claims(&expected).is_over();
+    }
+
+    #[test]
+    fn a_refusal_over_tcp_is_sent_once_and_still_waits_for_its_ack() {
+        // §17.2.1: "For unreliable transports, timer G is set to fire in T1 seconds, and is not set to fire for reliable transports."
+        // "When the "Completed" state is entered, timer H MUST be set to fire in 64*T1 seconds for all transports."
+        let mut l = Lab::invite(RELIABLE);
+        l.responds(503).has_deadline(32_000, Timer::H).until(32_000);
+        l.claims(&[(0, "503"), (32_000, "Expired(H)"), (32_000, "Terminated")]).is_over();
+    }
+
+    #[test]
+    fn a_repeated_invite_in_completed_gets_the_refusal_again() {
+        // §17.2.1: "while in the "Completed" state, if a request retransmission is received, the server SHOULD pass the response to the
+        // transport for retransmission."
+        let mut l = Lab::invite(UNRELIABLE);
+        l.responds(100).responds(486).until(100).repeats();
+        l.claims(&[(0, "100"), (0, "486"), (100, "486"), (100, "Absorbed")]).has_deadline(500, Timer::G);
+    }
+
+    #[test]
+    fn the_ack_stops_the_refusal_and_confirmed_absorbs_more_of_them_for_t4() {
+        // §17.2.1: "If an ACK is received while the server transaction is in the "Completed" state, the server transaction MUST transition
+        // to the "Confirmed" state. As Timer G is ignored in this state, any retransmissions of the response will cease." "The purpose of
+        // the "Confirmed" state is to absorb any additional ACK messages that arrive".
+        let mut l = Lab::invite(UNRELIABLE);
+        l.responds(486).until(600).gets("ACK").claims(&[(0, "486"), (500, "486"), (600, "Acknowledged")]).has_deadline(5_600, Timer::I);
+        l.until(5_599).gets("ACK").repeats().responds(500).transport_fails().claims(&[(5_599, "Absorbed"), (5_599, "Absorbed")]);
+        l.until(5_600).claims(&[(5_600, "Terminated")]).is_over();
+    }
+
+    #[test]
+    fn over_tcp_the_ack_to_a_refusal_ends_the_transaction_at_once() {
+        // §17.2.1: "it MUST set timer I to fire in T4 seconds for unreliable transports, and zero seconds for reliable transports."
+        let mut l = Lab::invite(RELIABLE);
+        l.responds(486).until(50).gets("ACK").claims(&[(0, "486"), (50, "Acknowledged"), (50, "Terminated")]).is_over();
+    }
+
+    #[test]
+    fn in_accepted_invites_are_absorbed_acks_go_up_and_each_2xx_of_the_user_is_sent() {
+        // RFC 6026 §8.7: "While in the "Accepted" state, if the TU passes a 2xx response, the server transaction MUST pass the response to
+        // the transport layer for transmission." A retransmitted INVITE is absorbed without a response, and an ACK goes up.
+        for reliable in [UNRELIABLE, RELIABLE] {
+            let mut l = Lab::invite(reliable);
+            l.responds(180).responds(200).has_deadline(32_000, Timer::L).claims(&[(0, "180"), (0, "200")]);
+            assert!(!l.server.is_pending());
+            l.until(400).repeats().until(500).responds(200).gets("ACK").gets("ACK").until(31_999).responds(200);
+            l.claims(&[(400, "Absorbed"), (500, "200"), (500, "Ack"), (500, "Ack"), (31_999, "200")]);
+            l.responds(180).responds(486).transport_fails().claims(&[]).has_deadline(32_000, Timer::L);
+            assert_eq!(l.server.last(), Some(&printed(200)));
+            l.until(32_000).claims(&[(32_000, "Terminated")]).is_over();
+        }
+    }
+
+    #[test]
+    fn a_response_after_a_refusal_is_dropped() {
+        let mut l = Lab::invite(UNRELIABLE);
+        l.responds(486).responds(180).responds(200).responds(603).repeats();
+        l.claims(&[(0, "486"), (0, "486"), (0, "Absorbed")]).has_deadline(500, Timer::G);
+    }
+
+    #[test]
+    fn a_transport_error_leaves_an_invite_in_its_state() {
+        // RFC 6026 §8.8: "the server transaction SHOULD inform the TU that a failure has occurred, and MUST remain in the current state."
+        let mut l = Lab::invite(UNRELIABLE);
+        l.responds(180).transport_fails().repeats().claims(&[(0, "180"), (0, "180"), (0, "Absorbed")]);
+        l.responds(486).transport_fails().claims(&[(0, "486")]).has_deadline(500, Timer::G);
+    }
+
+    #[test]
+    fn a_repeated_non_invite_is_discarded_in_trying_and_answered_in_proceeding() {
+        // §17.2.2: "Once in the "Trying" state, any further request retransmissions are discarded." "If a retransmission of the request is
+        // received while in the "Proceeding" state, the most recently sent provisional response MUST be passed to the transport layer".
+        let mut l = Lab::non_invite(UNRELIABLE);
+        l.repeats().repeats().gets("ACK").claims(&[(0, "Absorbed"), (0, "Absorbed"), (0, "Absorbed")]);
+        assert_eq!(l.server.deadline(), None);
+        l.responds(100).responds(182).repeats().claims(&[(0, "100"), (0, "182"), (0, "182"), (0, "Absorbed")]);
+        assert!(l.server.is_pending());
+        assert_eq!(l.server.deadline(), None);
+    }
+
+    #[test]
+    fn a_repeated_non_invite_gets_its_final_answer_until_timer_j() {
+        // §17.2.2: "While in the "Completed" state, the server transaction MUST pass the final response to the transport layer for
+        // retransmission whenever a retransmission of the request is received. Any other final responses passed by the TU to the server
+        // transaction MUST be discarded while in the "Completed" state." "it MUST set Timer J to fire in 64*T1 seconds for unreliable
+        // transports".
+        for status in [200, 404] {
+            for before in [None, Some(100)] {
+                let mut l = Lab::non_invite(UNRELIABLE);
+                if let Some(status) = before {
+                    l.responds(status);
+                }
+                l.log.clear();
+                let code = status.to_string();
+                l.until(10).responds(status).has_deadline(32_010, Timer::J).responds(500).responds(200).responds(100);
+                assert!(!l.server.is_pending());
+                l.until(32_009).repeats().claims(&[(10, code.as_str()), (32_009, code.as_str()), (32_009, "Absorbed")]);
+                l.until(32_010).claims(&[(32_010, "Terminated")]).is_over();
+            }
+        }
+    }
+
+    #[test]
+    fn over_tcp_the_final_answer_ends_a_non_invite_at_once() {
+        // §17.2.2: "and zero seconds for reliable transports."
+        for status in [200, 404] {
+            let mut l = Lab::non_invite(RELIABLE);
+            l.responds(100).until(10).responds(status);
+            l.claims(&[(0, "100"), (10, status.to_string().as_str()), (10, "Terminated")]).is_over();
+        }
+    }
+
+    #[test]
+    fn a_transport_error_ends_a_non_invite() {
+        // §17.2.4: "the server transaction SHOULD inform the TU that a failure has occurred, and SHOULD transition to the terminated state."
+        for status in [None, Some(100), Some(200)] {
+            let mut l = Lab::non_invite(UNRELIABLE);
+            if let Some(status) = status {
+                l.responds(status);
+            }
+            l.log.clear();
+            l.transport_fails().claims(&[(0, "Terminated")]).is_over();
+        }
+    }
+
+    #[test]
+    fn a_late_wake_up_sends_one_repetition_and_counts_from_there() {
+        let mut l = Lab::invite(UNRELIABLE);
+        let mut out = Vec::new();
+        l.responds(486);
+        l.server.on_timeout(ms(10_000), &mut out);
+        assert_eq!(out, [Out::Send(printed(486))]);
+        l.has_deadline(11_000, Timer::G);
+        out.clear();
+        l.server.on_timeout(ms(40_000), &mut out);
+        assert_eq!(out, [Out::Expired(Timer::H), Out::Terminated]);
+    }
+
+    #[test]
+    fn a_random_walk_never_panics_and_always_ends_once() {
+        for seed in 1..=2_000 {
+            let mut dice = Dice::new(seed);
+            let reliable = dice.below(2) == 0;
+            let mut l = if dice.below(2) == 0 { Lab::invite(reliable) } else { Lab::non_invite(reliable) };
+            let mut out = Vec::new();
+            let (mut now, mut sent_final) = (0, None);
+            for _ in 0..dice.below(40) {
+                now += dice.below(9_000);
+                match dice.below(12) {
+                    0 => l.server.on_transport_error(&mut out),
+                    1..4 => l.server.on_timeout(ms(now), &mut out),
+                    4..7 => l.server.on_request(&request(l.method), ms(now), &mut out),
+                    7..9 => l.server.on_request(&request("ACK"), ms(now), &mut out),
+                    _ => {
+                        let statuses = [100, 180, 183, 200, 202, 302, 486, 503, 603];
+                        let status = statuses[usize::try_from(dice.below(9)).unwrap()];
+                        if l.server.is_pending() && status >= 200 {
+                            sent_final = Some(status);
+                        }
+                        l.server.respond(status, printed(status), ms(now), &mut out);
+                    }
+                }
+            }
+            if l.server.is_pending() {
+                sent_final = Some(486);
+                l.server.respond(486, printed(486), ms(now), &mut out);
+            }
+            // No state outlives its last input by more than 64*T1.
+            let end = ms(now) + Timers::default().sixty_four_t1();
+            while let Some((at, _)) = l.server.deadline() {
+                assert!(at <= end, "seed {seed}: {at:?}");
+                l.server.on_timeout(at.max(ms(now)), &mut out);
+            }
+            assert_eq!(out.iter().filter(|o| **o == Out::Terminated).count(), 1, "seed {seed}");
+            assert_eq!(out.last(), Some(&Out::Terminated), "seed {seed}");
+            let finals = out.iter().filter_map(|o| if let Out::Send(bytes) = o { head(bytes).parse::<u16>().ok() } else { None });
+            for status in finals.filter(|status| *status >= 200) {
+                let again = l.method == "INVITE" && sent_final.is_some_and(|s| s < 300) && status < 300;
+                assert!(again || Some(status) == sent_final, "seed {seed}: {status} after {sent_final:?}");
+            }
+            l.is_over();
+        }
+    }
+}
