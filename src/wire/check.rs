@@ -2,9 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::wire::head::Flaw;
-use crate::wire::head::Length;
-use crate::wire::head::is_token_byte;
 use crate::wire::header::NameAddr;
 use crate::wire::header::is_star;
 use crate::wire::header::scan::number;
@@ -12,6 +9,9 @@ use crate::wire::header::vias;
 use crate::wire::message::Defect;
 use crate::wire::message::Message;
 use crate::wire::name::Name;
+use crate::wire::head::Flaw;
+use crate::wire::head::Length;
+use crate::wire::head::is_token_byte;
 use crate::wire::uri::Uri;
 
 /// A header name of the peer is quoted in a reason phrase only up to here.

@@ -5,11 +5,11 @@ use std::mem;
 use bytes::Bytes;
 use memchr::memmem;
 
+use crate::wire::message::FrameError;
+use crate::wire::message::SIP_MESSAGE_BYTES_MAX;
 use crate::wire::head::Length;
 use crate::wire::head::is_token_byte;
 use crate::wire::head::scan;
-use crate::wire::message::FrameError;
-use crate::wire::message::SIP_MESSAGE_BYTES_MAX;
 
 /// An idle connection holds no more than this.
 const IDLE_BUFFER_BYTES_MAX: usize = 16 * 1024;

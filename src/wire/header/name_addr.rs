@@ -152,9 +152,7 @@ mod tests {
     #[test]
     fn a_tag_is_a_token() {
         assert_eq!(NameAddr::parse(b"<sip:a@b>;TAG=ab.c").unwrap().tag(), Some("ab.c"));
-        for none in
-            [&b"<sip:a@b>"[..], b"<sip:a@b;tag=1>", b"<sip:a@b>;tag", b"<sip:a@b>;tag=", b"<sip:a@b>;tag=\"q\"", b"<sip:a@b>;tag=a@b"]
-        {
+        for none in [&b"<sip:a@b>"[..], b"<sip:a@b;tag=1>", b"<sip:a@b>;tag", b"<sip:a@b>;tag=", b"<sip:a@b>;tag=\"q\"", b"<sip:a@b>;tag=a@b"] {
             assert_eq!(NameAddr::parse(none).unwrap().tag(), None);
         }
     }
