@@ -259,5 +259,5 @@ pub struct Situation<'a> {
 
 /// The resolved names, as policy sees them.
 pub trait Resolve: std::fmt::Debug {
-    fn addresses(&self, name: &TargetName) -> &[IpAddr];
+    fn addresses(&self, name: &TargetName) -> Vec<IpAddr>;
 }

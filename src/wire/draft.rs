@@ -141,6 +141,11 @@ impl Draft {
         self.head.get(..self.start).unwrap_or_default()
     }
 
+    /// Bytes when printed, without a Via.
+    pub fn size(&self) -> usize {
+        self.head.len() + self.body.len() + b"Content-Length: 00000\r\n\r\n".len()
+    }
+
     /// Replaces the Request-URI (another target's host). A response has none.
     pub fn set_uri(&mut self, uri: &[u8]) {
         if self.status == 0 {
