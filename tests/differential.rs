@@ -16,8 +16,22 @@ use rsip::headers::UntypedHeader;
 use rsip::prelude::HasHeaders;
 use rsip::prelude::HeadersExt;
 
-const METHODS: [&str; 14] =
-    ["ACK", "BYE", "CANCEL", "INFO", "INVITE", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE", "UPDATE"];
+const METHODS: [&str; 14] = [
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "INFO",
+    "INVITE",
+    "MESSAGE",
+    "NOTIFY",
+    "OPTIONS",
+    "PRACK",
+    "PUBLISH",
+    "REFER",
+    "REGISTER",
+    "SUBSCRIBE",
+    "UPDATE",
+];
 
 fn host() -> impl Strategy<Value = String> {
     let octets = (1u8..255, any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(a, b, c, d)| format!("{a}.{b}.{c}.{d}"));
@@ -40,19 +54,29 @@ fn uri_params() -> impl Strategy<Value = String> {
 }
 
 fn uri() -> impl Strategy<Value = String> {
-    (select(vec!["sip", "sips"]), option::of("[a-zA-Z0-9_+-]{1,12}(:[a-z0-9]{1,6})?"), host_port(), uri_params())
-        .prop_map(|(scheme, user, host, params)| format!("{scheme}:{}{host}{params}", user.map_or_else(String::new, |user| format!("{user}@"))))
+    (select(vec!["sip", "sips"]), option::of("[a-zA-Z0-9_+-]{1,12}(:[a-z0-9]{1,6})?"), host_port(), uri_params()).prop_map(
+        |(scheme, user, host, params)| format!("{scheme}:{}{host}{params}", user.map_or_else(String::new, |user| format!("{user}@"))),
+    )
 }
 
 fn address() -> impl Strategy<Value = String> {
     let display = prop_oneof![Just(String::new()), "[A-Z][a-z]{1,8} ", "\"[A-Z][a-z, .]{1,12}\" "];
-    (display, uri(), option::of("[a-zA-Z0-9-]{1,16}"), other_params())
-        .prop_map(|(display, uri, tag, params)| format!("{display}<{uri}>{}{params}", tag.map_or_else(String::new, |tag| format!(";tag={tag}"))))
+    (display, uri(), option::of("[a-zA-Z0-9-]{1,16}"), other_params()).prop_map(|(display, uri, tag, params)| {
+        format!("{display}<{uri}>{}{params}", tag.map_or_else(String::new, |tag| format!(";tag={tag}")))
+    })
 }
 
 fn via() -> impl Strategy<Value = String> {
-    (select(vec!["UDP", "TCP", "TLS", "WS"]), host_port(), "[a-zA-Z0-9_-]{1,20}", select(vec!["", ";received=192.0.2.9", ";ttl=1"]), other_params())
-        .prop_map(|(transport, sent_by, branch, known, other)| format!("SIP/2.0/{transport} {sent_by};branch=z9hG4bK{branch}{known}{other}"))
+    (
+        select(vec!["UDP", "TCP", "TLS", "WS"]),
+        host_port(),
+        "[a-zA-Z0-9_-]{1,20}",
+        select(vec!["", ";received=192.0.2.9", ";ttl=1"]),
+        other_params(),
+    )
+        .prop_map(|(transport, sent_by, branch, known, other)| {
+            format!("SIP/2.0/{transport} {sent_by};branch=z9hG4bK{branch}{known}{other}")
+        })
 }
 
 fn extra_header() -> impl Strategy<Value = (String, String)> {
@@ -83,7 +107,11 @@ impl Sent {
         let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut all: Vec<_> = self.vias.iter().map(|via| named("Via", via)).collect();
         all.extend([named("Max-Forwards", &self.max_forwards.to_string()), named("From", &self.from), named("To", &self.to)]);
-        all.extend([named("Call-ID", &self.call_id), named("CSeq", &format!("{} {}", self.cseq.0, self.cseq.1)), named("Contact", &self.contact)]);
+        all.extend([
+            named("Call-ID", &self.call_id),
+            named("CSeq", &format!("{} {}", self.cseq.0, self.cseq.1)),
+            named("Contact", &self.contact),
+        ]);
         all.extend(self.extra.iter().cloned());
         all.push(named("Content-Length", &self.body.len().to_string()));
         all
@@ -97,13 +125,25 @@ impl Sent {
 
 fn sent() -> impl Strategy<Value = Sent> {
     let request = (select(METHODS.to_vec()), uri()).prop_map(|(method, uri)| (format!("{method} {uri} SIP/2.0"), method));
-    let response = (select(vec!["100 Trying", "180 Ringing", "200 OK", "404 Not Found", "503 Service Unavailable"]), select(METHODS.to_vec()))
-        .prop_map(|(status, method)| (format!("SIP/2.0 {status}"), method));
+    let response =
+        (select(vec!["100 Trying", "180 Ringing", "200 OK", "404 Not Found", "503 Service Unavailable"]), select(METHODS.to_vec()))
+            .prop_map(|(status, method)| (format!("SIP/2.0 {status}"), method));
     let addresses = (vec(via(), 1..4), address(), address(), address());
     let rest = ("[a-zA-Z0-9-]{1,20}(@[a-z0-9.]{1,10})?", 0u32..1 << 31, any::<u8>(), vec(extra_header(), 0..6), vec(any::<u8>(), 0..80));
-    (prop_oneof![request, response], addresses, rest).prop_map(|((start, method), (vias, from, to, contact), (call_id, number, max_forwards, extra, body))| {
-        Sent { start, vias, from, to, contact, call_id, cseq: (number, method), max_forwards, extra, body }
-    })
+    (prop_oneof![request, response], addresses, rest).prop_map(
+        |((start, method), (vias, from, to, contact), (call_id, number, max_forwards, extra, body))| Sent {
+            start,
+            vias,
+            from,
+            to,
+            contact,
+            call_id,
+            cseq: (number, method),
+            max_forwards,
+            extra,
+            body,
+        },
+    )
 }
 
 /// rsip keeps a display name's quotes; we undo them.
@@ -117,7 +157,8 @@ fn lines(message: &Message) -> Vec<(String, String)> {
 }
 
 fn rsip_lines(message: &rsip::SipMessage) -> Vec<(String, String)> {
-    let split = |header: &rsip::Header| header.to_string().split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
+    let split =
+        |header: &rsip::Header| header.to_string().split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
     message.headers().iter().map(split).collect()
 }
 

@@ -100,7 +100,8 @@ fn every_point_of_both_rfcs_has_a_message_with_crlf_line_ends() {
         let bare = row.bytes[..head].iter().enumerate().any(|(i, &b)| b == b'\n' && row.bytes[i - 1] != b'\r');
         assert!(!bare, "{} has a bare line feed", row.name);
     }
-    let files = std::fs::read_dir(own_folder()).unwrap().filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "dat")).count();
+    let files =
+        std::fs::read_dir(own_folder()).unwrap().filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "dat")).count();
     assert_eq!(files, rows.len());
 }
 
@@ -149,7 +150,8 @@ fn nothing_is_too_long_or_too_many() {
     let m = own("very-long-values");
     assert_eq!(m.values(Name::Via).flat_map(vias).flatten().count(), 40);
     assert_eq!(m.from_tag().unwrap().len(), 300);
-    let contacts: Vec<_> = own("escaped-nul").elements(Name::Contact).map(|c| NameAddr::parse(c).unwrap().user().unwrap().to_owned()).collect();
+    let contacts: Vec<_> =
+        own("escaped-nul").elements(Name::Contact).map(|c| NameAddr::parse(c).unwrap().user().unwrap().to_owned()).collect();
     assert_eq!(contacts, [b"%00%00".to_vec(), b"%00".to_vec()]);
 }
 
