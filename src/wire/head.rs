@@ -5,7 +5,6 @@ use std::ops::Range;
 use compact_str::CompactString;
 use memchr::memchr;
 use memchr::memchr2;
-use memchr::memchr3;
 use memchr::memchr_iter;
 use memchr::memmem;
 use smallvec::SmallVec;
@@ -148,7 +147,7 @@ fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
     if !bytes.first().is_some_and(|&b| is_token_byte(b)) {
         return Err(Stop::Frame(NO_START));
     }
-    let (line_end, clean) = line_end(bytes, 0)?;
+    let line_end = line_end(bytes, 0)?;
     let line = bytes.get(..line_end).unwrap_or_default();
     let (method, start, flaw) = start_line(line).ok_or(Stop::Frame(NO_START))?;
     let mut head = Head {
@@ -158,7 +157,7 @@ fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
         present: 0,
         repeated: 0,
         length: Length::Absent,
-        flaw: if clean { flaw } else { flaw.or(Some(Flaw::RequestLine)) },
+        flaw,
         end: line_end + 2,
     };
     loop {
@@ -170,7 +169,28 @@ fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
         }
     }
     head.end += 2;
+    // The flaw of the start line stands before those of the header lines.
+    if head.flaw.is_none() && !is_clean(bytes.get(..head.end).unwrap_or_default(), head.entries.len() + 2) {
+        head.flaw = control(bytes, line_end, &head.entries);
+    }
     Ok(head)
+}
+
+/// Whether each CR and each LF of the head belongs to one of the line ends, and no NUL is there.
+fn is_clean(head: &[u8], line_ends: usize) -> bool {
+    memchr_iter(b'\n', head).count() == line_ends && memchr_iter(b'\r', head).count() == line_ends && memchr(0, head).is_none()
+}
+
+/// The line that makes a head unclean, if it is not just a NUL at its legal place (RFC 3261 §25.1: a quoted-pair may hold it).
+fn control(bytes: &[u8], start_bytes: usize, entries: &[Entry]) -> Option<Flaw> {
+    let clean = |line: &[u8]| {
+        let quoted = |nul: usize| nul.checked_sub(1).and_then(|before| line.get(before)) == Some(&b'\\');
+        memchr2(b'\r', b'\n', line).is_none() && memchr_iter(0, line).all(quoted)
+    };
+    if !clean(bytes.get(..start_bytes).unwrap_or_default()) {
+        return Some(Flaw::RequestLine);
+    }
+    entries.iter().position(|entry| !clean(entry.line.of(bytes))).map(|at| Flaw::Control(at as u16))
 }
 
 fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
@@ -178,12 +198,9 @@ fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
         return Err(Stop::Frame("more than 256 header lines"));
     }
     let from = head.end;
-    let (end, clean) = line_end(bytes, from)?;
+    let end = line_end(bytes, from)?;
     if end - from > SIP_LINE_BYTES_MAX {
         return Err(Stop::Frame("a line over 8 KiB"));
-    }
-    if !clean && head.flaw.is_none() {
-        head.flaw = Some(Flaw::Control(head.entries.len() as u16));
     }
     let line = bytes.get(from..end).unwrap_or_default();
     let entry = match name_of(line) {
@@ -209,22 +226,17 @@ fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Where the line ends (at its CR), and whether it has no bare CR, bare LF or NUL.
-fn line_end(bytes: &[u8], from: usize) -> Result<(usize, bool), Stop> {
+/// Where the line ends: at its CR.
+fn line_end(bytes: &[u8], from: usize) -> Result<usize, Stop> {
     const NO_END: Stop = Stop::Frame("no blank line after the headers, or a line over 8 KiB");
     let rest = bytes.get(from..).unwrap_or_default();
-    let at = memchr3(b'\r', b'\n', 0, rest).ok_or(NO_END)?;
-    if let Some([b'\r', b'\n', ..]) = rest.get(at..) {
-        return Ok((from + at, true));
+    let at = memchr(b'\r', rest).ok_or(NO_END)?;
+    if rest.get(at + 1) == Some(&b'\n') {
+        return Ok(from + at);
     }
     // Rare and hostile: a search that no flood of half an end slows down, and it need not go beyond the longest line.
     let line = rest.get(..SIP_LINE_BYTES_MAX + 2).unwrap_or(rest);
-    let at = memmem::find(line, b"\r\n").ok_or(NO_END)?;
-    let line = rest.get(..at).unwrap_or_default();
-    // RFC 3261 §25.1: a quoted-pair may hold NUL, but neither CR nor LF.
-    let quoted = |nul: usize| nul.checked_sub(1).and_then(|before| line.get(before)) == Some(&b'\\');
-    let clean = memchr2(b'\r', b'\n', line).is_none() && memchr_iter(0, line).all(quoted);
-    Ok((from + at, clean))
+    memmem::find(line, b"\r\n").map(|at| from + at).ok_or(NO_END)
 }
 
 /// Id and length of the name, and the place of the colon (RFC 3261 §25.1 HCOLON: blanks may stand before it); `None` when this is no
