@@ -129,7 +129,8 @@ impl Name {
         while at != 0 {
             let place = usize::from(at) - 1;
             let (name, text) = SPELLINGS[place];
-            if text.eq_ignore_ascii_case(spelled) {
+            // Most peers write the names as the RFCs do.
+            if text == spelled || text.eq_ignore_ascii_case(spelled) {
                 return name;
             }
             at = NEXT[place];

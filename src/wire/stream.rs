@@ -7,8 +7,9 @@ use memchr::memmem;
 
 use crate::wire::message::FrameError;
 use crate::wire::message::SIP_MESSAGE_BYTES_MAX;
+use crate::wire::method::is_token_byte;
 use crate::wire::head::Length;
-use crate::wire::head::is_token_byte;
+use crate::wire::head::NO_START;
 use crate::wire::head::scan;
 
 /// An idle connection holds no more than this.
@@ -102,7 +103,7 @@ impl Framer {
             [b'\r', b'\n', b'\r', b'\n', ..] => return Ok(Some(self.take(4, Frame::Ping))),
             [] | [b'\r'] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r'] => return Ok(None),
             [b'\r', b'\n', ..] => return Ok(Some(self.take(2, Frame::Pong))),
-            [first, ..] if !is_token_byte(*first) => return Err(self.error("no SIP start line", 1)),
+            [first, ..] if !is_token_byte(*first) => return Err(self.error(NO_START, 1)),
             _ => {}
         }
         let waiting = self.waiting();
