@@ -4,6 +4,7 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -25,6 +26,11 @@ use backchannel::mock::cxone::MockCxoneEvent;
 use backchannel::mock::cxone::MockCxoneOptions;
 use backchannel::mock::cxone::MockCxoneRecord;
 use backchannel::time::Time;
+use rustls::ServerConfig;
+use rustls::ServerConnection;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 
 /// How long a test waits for what must come; never how long it takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,11 +188,8 @@ fn discovery_and_token_come_first_in_the_order_of_nice_and_ahead_of_need() {
 #[test]
 fn configured_addresses_skip_discovery() {
     let mock = mock(MockCxoneOptions::default());
-    let skipping = Api {
-        base_url: format!("{}/", mock.url),
-        token_url: format!("{}/auth/token", mock.url),
-        ..api("https://nowhere.invalid")
-    };
+    let skipping =
+        Api { base_url: format!("{}/", mock.url), token_url: format!("{}/auth/token", mock.url), ..api("https://nowhere.invalid") };
     let client = client(skipping);
     assert_eq!(client.tries(1, false), SignalAnswer::Delivered { status: 204 });
     assert_eq!(mock.next(), MockCxoneEvent::Token { status: 200 });
@@ -430,7 +433,8 @@ fn scripted(answer: Vec<u8>) -> String {
                     _ => break,
                 }
             }
-            let authorization = String::from_utf8_lossy(&request).lines().find_map(|l| l.strip_prefix("authorization: ").map(str::to_owned));
+            let authorization =
+                String::from_utf8_lossy(&request).lines().find_map(|l| l.strip_prefix("authorization: ").map(str::to_owned));
             let text = String::from_utf8_lossy(&answer).replace("{authorization}", &authorization.unwrap_or_default());
             let _ = stream.write_all(text.as_bytes());
             held.push(stream);
@@ -462,6 +466,59 @@ fn a_huge_or_endless_or_echoing_body_does_no_harm() {
     // Not HTTP at all: written, and no answer.
     let answer = client_of("SSH-2.0-OpenSSH_9.6\r\n\r\n".to_owned()).tries(1, false);
     assert!(is_unanswered(&answer), "{answer:?}");
+}
+
+/// A CXone behind TLS whose every answer fits every question. The certificate is for 127.0.0.1, by the CA of `ca.pem`; the key that
+/// lies beside it protects nothing.
+fn tls_mock() -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("cxone_api_tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("cxone_api_tls/server.key")).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let jwt = "e30.eyJ0ZW5hbnRJZCI6InQifQ.x";
+    let body = format!(r#"{{"token_endpoint":"{url}/t","access_token":"{jwt}","expires_in":"3600","api_endpoint":"{url}/inContactAPI"}}"#);
+    let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    std::thread::spawn(move || {
+        while let Ok((mut socket, _)) = listener.accept() {
+            let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+            let mut chunk = [0; 16_384];
+            // One read is one request here; a handshake that fails is the client's to report.
+            if stream.read(&mut chunk).is_ok_and(|n| n > 0) {
+                let _ = stream.write_all(answer.as_bytes());
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn a_ca_file_makes_a_certificate_trusted_and_nothing_else_does() {
+    let url = tls_mock();
+    let ca_file = Some(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cxone_api_tls/ca.pem").into());
+    let trusting = client(Api { ca_file, ..api(&url) });
+    assert_eq!(trusting.tries(1, false), SignalAnswer::Delivered { status: 200 });
+    let answer = client(api(&url)).tries(1, false);
+    assert!(matches!(&answer, SignalAnswer::NotSent { why, final_: false, .. } if why.contains("certificate")), "{answer:?}");
+    // The same at the signal itself: a handshake that fails has written no request.
+    let mock = mock(MockCxoneOptions::default());
+    let answer = client(Api { base_url: url, ..api(&mock.url) }).tries(1, false);
+    assert!(matches!(&answer, SignalAnswer::NotSent { why, final_: false, .. } if why.contains("certificate")), "{answer:?}");
+}
+
+#[test]
+fn a_ca_file_without_a_certificate_is_an_error_at_start() {
+    let no_pem = Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into());
+    let (unused, _) = mpsc::channel();
+    let started = CxoneClient::start(Api { ca_file: no_pem, ..api("https://127.0.0.1:1") }, move |_, _, answer| {
+        let _ = unused.send(answer);
+    });
+    assert!(started.unwrap_err().contains("ca_file"));
 }
 
 #[test]

@@ -216,7 +216,9 @@ mod tests {
 
     #[test]
     fn no_contact_id_leaves_its_place_in_the_path() {
-        for (contact, segment) in [("../x", "..%2Fx"), ("a b", "a%20b"), ("%2e%2e", "%252e%252e"), ("a?b#c", "a%3Fb%23c"), ("\\..\\", "%5C..%5C")] {
+        for (contact, segment) in
+            [("../x", "..%2Fx"), ("a b", "a%20b"), ("%2e%2e", "%252e%252e"), ("a?b#c", "a%3Fb%23c"), ("\\..\\", "%5C..%5C")]
+        {
             let url = url_of("http://h", contact, &[]).unwrap();
             assert_eq!(url, format!("http://h/incontactapi/services/v30.0/interactions/{segment}/signal"));
         }

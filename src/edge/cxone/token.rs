@@ -400,9 +400,16 @@ mod tests {
         let issuer = url("https://cxone.niceincontact.com");
         let asked = |iss: &str| tenant_issuer(&issuer, &serde_json::json!({ "iss": iss })).to_string();
         assert_eq!(asked("https://cxone-gov.niceincontact.com"), "https://cxone-gov.niceincontact.com/");
-        for foreign in ["https://evil.example", "https://niceincontact.com.evil.example", "http://cxone.niceincontact.com", "https://10.0.0.1",
-            "https://u:p@cxone.niceincontact.com", "file:///etc/passwd", "https://evilniceincontact.com", ""]
-        {
+        for foreign in [
+            "https://evil.example",
+            "https://niceincontact.com.evil.example",
+            "http://cxone.niceincontact.com",
+            "https://10.0.0.1",
+            "https://u:p@cxone.niceincontact.com",
+            "file:///etc/passwd",
+            "https://evilniceincontact.com",
+            "",
+        ] {
             assert_eq!(asked(foreign), "https://cxone.niceincontact.com/", "{foreign:?}");
         }
         assert!(!same_home(&url("http://127.0.0.1:1"), &url("http://10.0.0.1:1")));
@@ -424,7 +431,10 @@ mod tests {
     #[test]
     fn well_known_paths_and_the_api_path_are_joined_once() {
         assert_eq!(well_known(&url("https://i.example/a/?q#f"), "x").as_str(), "https://i.example/a/.well-known/x");
-        assert_eq!(without_api_path(url("https://api-c52.nice-incontact.com/inContactAPI/")).as_str(), "https://api-c52.nice-incontact.com/");
+        assert_eq!(
+            without_api_path(url("https://api-c52.nice-incontact.com/inContactAPI/")).as_str(),
+            "https://api-c52.nice-incontact.com/"
+        );
         assert_eq!(without_api_path(url("https://h/x")).as_str(), "https://h/x");
     }
 
