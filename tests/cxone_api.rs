@@ -1,5 +1,8 @@
 //! The CXone client against the mock of CXone's API, over real connections on loopback (product.md §4, facts.md §7).
 
+// The exemption in clippy.toml covers test functions, not the helpers beside them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
