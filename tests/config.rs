@@ -91,7 +91,8 @@ fn every_bad_file_ends_the_command_with_exit_code_2() {
 
 #[test]
 fn a_missing_file_and_a_wrong_usage_end_with_exit_code_2() {
-    for args in [&["check", "-c", "no-such.toml"][..], &["serve", "-c", "no-such.toml"], &["check", "--colour"], &["serv"], &[], &["mock"]] {
+    for args in [&["check", "-c", "no-such.toml"][..], &["serve", "-c", "no-such.toml"], &["check", "--colour"], &["serv"], &[], &["mock"]]
+    {
         let output = backchannel(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(!output.stderr.is_empty(), "{args:?}");
@@ -191,8 +192,16 @@ fn no_secret_is_ever_printed() {
     let text = "[node]\nnam = 1\n[cxone.api]\nclient_secret = \"canary\\u0007\"\naccess_key_secret = \"canary\"\n[synthflow]\nregion = \"us\"\npassword = \"canary\"\n[admin]\ntoken = \"canary\"\n";
     let errors = parse(text, Path::new("c.toml")).unwrap_err();
     assert!(!format!("{errors} {errors:?}").contains("canary"), "{errors}");
-    let errors = parse("[cxone.api]\nclient_secret = \"canary\n", Path::new("c.toml")).unwrap_err();
-    assert!(!format!("{errors} {errors:?}").contains("canary"), "{errors}");
+    for line in [
+        "client_secret = \"canary",
+        "client_secret = canary",
+        "client_secret = 'canary\\q",
+        "client_secret = \"canary\\q\"",
+        "client_secret \"canary\"",
+    ] {
+        let errors = parse(&format!("[cxone.api]\n{line}\n"), Path::new("c.toml")).unwrap_err();
+        assert!(!format!("{errors} {errors:?}").contains("canary"), "{errors}");
+    }
 }
 
 fn warnings_of(body: &str) -> String {
@@ -204,7 +213,10 @@ fn warnings_of(body: &str) -> String {
 fn what_is_probably_not_meant_is_warned_about() {
     let us = "[synthflow]\nregion = \"us\"\n";
     assert_eq!(warnings_of(us), "");
-    assert!(warnings_of(&format!("{us}[media]\nports = \"10000-10007\"")).contains("max_calls = 2000, but media.ports 10000-10007 has room for 2 calls"));
+    assert!(
+        warnings_of(&format!("{us}[media]\nports = \"10000-10007\""))
+            .contains("max_calls = 2000, but media.ports 10000-10007 has room for 2 calls")
+    );
     let private = warnings_of(&format!("{us}[sip]\nadvertise = \"10.0.0.5\""));
     assert!(private.contains("sip.advertise: cxone at 216.20.235.167 is told to send to 10.0.0.5"), "{private}");
     assert!(private.contains("sip.advertise: synthflow at 35.237.42.43"), "{private}");
