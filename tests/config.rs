@@ -1,5 +1,8 @@
 //! The configuration: a pack of bad files with what must be said about each, the shipped reference, and a first call's file.
 
+// The helpers of tests are tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
