@@ -1,1 +1,4 @@
 
+
+pub mod limits;
+pub mod media;
