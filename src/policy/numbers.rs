@@ -1,32 +1,8 @@
 //! Numbers and user parts: what stands left of the `@`, made comparable and safe to print.
 
-use compact_str::CompactString;
-
 use crate::wire::header::NameAddr;
 use crate::wire::uri::Uri;
-
-/// `%HH` decoded (RFC 3261 §19.1.2); a broken escape stays as it is.
-pub fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        if let (b'%', [high, low, after @ ..]) = (first, tail)
-            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
-        {
-            out.push(high << 4 | low);
-            rest = after;
-            continue;
-        }
-        out.push(*first);
-        rest = tail;
-    }
-    out
-}
-
-/// The value of a hexadecimal digit.
-pub fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
-}
+use crate::wire::uri::unescape;
 
 /// The user part of a URI as people mean it: escapes decoded, no password, no telephone-subscriber parameters
 /// (`;phone-context=`, `;tgrp=`: they name the other side's trunks, RFC 4904 §4); a tel number without its visual separators
@@ -36,7 +12,6 @@ pub fn user_text(uri: &Uri<'_>) -> Option<String> {
     let bare = match uri {
         Uri::Tel { .. } => without_separators(&String::from_utf8_lossy(until(user, b';'))),
         _ => {
-            let user = until(user, b':');
             let head = until(user, b';');
             let kept = if is_number(head) { head } else { user };
             String::from_utf8_lossy(&unescape(kept)).into_owned()
@@ -53,22 +28,6 @@ pub fn user_of(address: &NameAddr<'_>) -> Option<String> {
 /// The user part of an address in a header value; `None` when it is no address or has none.
 pub fn user_in(value: &[u8]) -> Option<String> {
     user_of(&NameAddr::parse(value)?)
-}
-
-/// What may stand left of the `@` as it is; everything else is escaped (RFC 3261 §25.1, user = unreserved / escaped /
-/// user-unreserved). `;` and `?` are escaped too: no number of ours needs them, and a careless parser trips over them.
-pub fn escape_user(user: &str) -> CompactString {
-    let mut out = CompactString::with_capacity(user.len());
-    for &byte in user.as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
-            out.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
-        }
-    }
-    out
 }
 
 /// Without `-`, `.`, `(`, `)` and blanks (RFC 3966 §5.1.1).
@@ -116,14 +75,6 @@ mod tests {
             let parsed = Uri::parse(uri.as_bytes()).unwrap();
             assert_eq!(user_text(&parsed).as_deref(), user, "{uri}");
         }
-    }
-
-    #[test]
-    fn escapes_come_and_go() {
-        assert_eq!(unescape(b"a%20b%zz%4"), b"a b%zz%4");
-        assert_eq!(escape_user("a b;c@d\r\n%"), "a%20b%3Bc%40d%0D%0A%25");
-        assert_eq!(escape_user("+12065551234"), "+12065551234");
-        assert_eq!(escape_user("*#06#"), "*%2306%23");
     }
 
     #[test]
