@@ -245,6 +245,3 @@ fn bounded(mut text: String) -> String {
     text
 }
 
-#[cfg(test)]
-#[path = "escalation_tests.rs"]
-mod tests;

@@ -81,9 +81,9 @@ pub struct Kept {
     pub row: usize,
 }
 
-/// Applies `headers.repeated` to X- lines and returns the rows of those that went. Names count as the same only when spelled the same:
+/// Applies `headers.repeated` to X- lines and returns names and rows of those that went. Names count as the same only when spelled the same:
 /// to Synthflow `X-Foo` and `x-foo` are two variables. `join` puts ", " between values, as RFC 3261 §7.3.1 combines them.
-pub fn fold_repeated(lines: &mut Vec<Kept>, repeated: Repeated) -> Vec<usize> {
+pub fn fold_repeated(lines: &mut Vec<Kept>, repeated: Repeated) -> Vec<(Bytes, usize)> {
     let mut first: BTreeMap<Bytes, usize> = BTreeMap::new();
     let mut keep = vec![true; lines.len()];
     for at in 0..lines.len() {
@@ -108,7 +108,7 @@ pub fn fold_repeated(lines: &mut Vec<Kept>, repeated: Repeated) -> Vec<usize> {
             }
         }
     }
-    let gone = lines.iter().zip(&keep).filter(|(_, keep)| !**keep).map(|(kept, _)| kept.row).collect();
+    let gone = lines.iter().zip(&keep).filter(|(_, keep)| !**keep).map(|(kept, _)| (kept.line.name.clone(), kept.row)).collect();
     let mut keep = keep.into_iter();
     lines.retain(|_| keep.next().unwrap_or(true));
     gone
@@ -174,7 +174,8 @@ mod tests {
                 value: Bytes::copy_from_slice(value.as_bytes()),
             };
             let mut kept: Vec<Kept> = lines.iter().enumerate().map(|(row, l)| Kept { line: carried(*l), row }).collect();
-            assert_eq!(fold_repeated(&mut kept, repeated), gone);
+            let rows: Vec<usize> = fold_repeated(&mut kept, repeated).into_iter().map(|(_, row)| row).collect();
+            assert_eq!(rows, gone);
             let text: Vec<String> = kept
                 .iter()
                 .map(|k| format!("{}={}", String::from_utf8_lossy(&k.line.name), String::from_utf8_lossy(&k.line.value)))
