@@ -82,6 +82,12 @@ impl<'a> Uri<'a> {
             Uri::Other { .. } => None,
         }
     }
+
+    /// The user part without its `;` parameters, escapes undone: a number to show or to compare.
+    pub fn number(&self) -> Option<Cow<'a, [u8]>> {
+        let user = self.user()?;
+        Some(unescape(&user[..memchr(b';', user).unwrap_or(user.len())]))
+    }
 }
 
 impl<'a> SipUri<'a> {
@@ -436,6 +442,14 @@ mod tests {
         let Some(Uri::Tel { number, params }) = Uri::parse(b"tel:+1-(201).555-0123;ext=7;phone-context=example.com") else { panic!() };
         assert_eq!((number, params.get("ext")), (&b"+1-(201).555-0123"[..], Some(&b"7"[..])));
         assert_eq!(Uri::parse(b"TEL:*31#7aF;phone-context=+1").unwrap().user(), Some(&b"*31#7aF"[..]));
+    }
+
+    #[test]
+    fn the_number_has_no_parameters_and_no_escapes() {
+        let number = |uri: &'static str| Uri::parse(uri.as_bytes()).unwrap().number().map(Cow::into_owned);
+        assert_eq!(number("sip:%2b1415;tgrp=x@h").as_deref(), Some(&b"+1415"[..]));
+        assert_eq!(number("tel:+1415;x=y").as_deref(), Some(&b"+1415"[..]));
+        assert_eq!(number("sip:h"), None);
     }
 
     #[test]
