@@ -33,6 +33,7 @@ use crate::policy::numbers::user_text;
 use crate::policy::routing::targets;
 use crate::policy::standard::agent_token;
 use crate::policy::template::CallWords;
+use crate::wire::header::MediaType;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::uri::Uri;
@@ -200,7 +201,6 @@ fn planned_targets(config: &Config, situation: &Situation<'_>) -> Result<Vec<Pla
 fn check_body(config: &Config, invite: &Message) -> Result<(), Refusal> {
     let encoding = invite.value(Name::ContentEncoding).filter(|e| !e.eq_ignore_ascii_case(b"identity"));
     let kind = invite.value(Name::ContentType).unwrap_or_default();
-    let media = kind.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
     if invite.body().is_empty() {
         return Ok(());
     }
@@ -209,7 +209,7 @@ fn check_body(config: &Config, invite: &Message) -> Result<(), Refusal> {
         let why = format!("Content-Encoding {:?}", shown(encoding));
         return Err(refusal(config, 415, "Content-Encoding", why, accept(b"Accept-Encoding", b"identity")));
     }
-    if !media.eq_ignore_ascii_case(b"application/sdp") {
+    if !MediaType::parse(kind).is_some_and(|media| media.is("application/sdp")) {
         let why = format!("Content-Type {:?}", shown(kind));
         return Err(refusal(config, 415, "only application/sdp", why, accept(b"Accept", b"application/sdp")));
     }

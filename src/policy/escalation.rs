@@ -1,14 +1,11 @@
 //! What a BYE or a REFER of Synthflow asks for (product.md §4, "What counts").
 
-use std::borrow::Cow;
-
 use crate::call::rules::Ask;
 use crate::call::rules::AskedBy;
 use crate::call::rules::ByeVerdict;
 use crate::call::rules::Carried;
 use crate::call::rules::ReferVerdict;
 use crate::config::Escalation;
-use crate::policy::numbers::user_of;
 use crate::policy::numbers::user_text;
 use crate::policy::queues::Lookup;
 use crate::policy::queues::Named;
@@ -17,12 +14,13 @@ use crate::policy::queues::default_queue;
 use crate::policy::queues::known;
 use crate::policy::queues::look_up;
 use crate::policy::queues::said;
-use crate::wire::header::NameAddr;
-use crate::wire::header::Params;
+use crate::wire::header::Reason;
+use crate::wire::header::ReferTo;
+use crate::wire::header::UserToUser;
+use crate::wire::header::elements;
 use crate::wire::header::unquote;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
-use crate::wire::uri::Uri;
 use crate::wire::uri::unescape;
 
 /// What of a Reason text or a header goes into `{reason}`.
@@ -82,10 +80,8 @@ fn bye_mark(rules: &Escalation, bye: &Message, text: Option<&str>) -> Option<Str
 
 /// The texts of all Reason values (RFC 3326 §2): `SIP;cause=200;text="…"`.
 fn reason_text(message: &Message) -> Option<String> {
-    let texts = message.elements(Name::Reason).filter_map(|reason| {
-        let params = reason.iter().position(|&b| b == b';').map(|at| &reason[at..])?;
-        let text = Params(params).get("text")?;
-        let text = String::from_utf8_lossy(&unquote(text)).trim().to_owned();
+    let texts = message.values(Name::Reason).flat_map(Reason::all).filter_map(|reason| {
+        let text = String::from_utf8_lossy(&reason.text()?).trim().to_owned();
         (!text.is_empty()).then_some(text)
     });
     let all = texts.collect::<Vec<_>>().join(" / ");
@@ -112,9 +108,12 @@ pub fn read_refer(rules: &Escalation, contact: bool, refer: &Message, headers: V
     let (Some(value), None) = (values.next(), values.next()) else {
         return refuse(400, "a REFER must have exactly one Refer-To");
     };
-    let Some(target) = ReferTarget::parse(value) else {
+    let Some(target) = ReferTo::parse(value) else {
         return refuse(400, "Refer-To is unreadable");
     };
+    if target.method() != b"INVITE" {
+        return refuse(603, "Refer-To asks for another method than INVITE");
+    }
     if !rules.accept_refer {
         return refuse(603, "escalation.accept has no \"refer\"");
     }
@@ -122,7 +121,7 @@ pub fn read_refer(rules: &Escalation, contact: bool, refer: &Message, headers: V
         return refuse(603, "the call has no contact id: nothing can be signalled");
     }
     let named = match queue_header(rules, refer) {
-        Named::Nowhere => target.queue(rules, refer),
+        Named::Nowhere => refer_queue(rules, refer, &target),
         named => named,
     };
     let queue = match look_up(rules, &named) {
@@ -132,10 +131,10 @@ pub fn read_refer(rules: &Escalation, contact: bool, refer: &Message, headers: V
         }
     };
     let mut reason = reason_text(refer).unwrap_or_else(|| "refer".to_owned());
-    if target.replaces {
+    if target.replaces().is_some() {
         reason.push_str(" (Replaces ignored)");
     }
-    let referred_to = target.user.unwrap_or_default();
+    let referred_to = user_text(&target.uri).unwrap_or_default();
     ReferVerdict::Escalate(Ask { by: AskedBy::Refer, queue, reason: bounded(reason), referred_to, headers })
 }
 
@@ -143,56 +142,19 @@ fn refuse(status: u16, why: impl Into<String>) -> ReferVerdict {
     ReferVerdict::Refuse { status, why: why.into() }
 }
 
-/// What a Refer-To says.
-struct ReferTarget {
-    /// Escapes decoded.
-    user: Option<String>,
-    /// Headers after the `?`, names and values decoded.
-    headers: Vec<(String, Vec<u8>)>,
-    replaces: bool,
-}
-
-impl ReferTarget {
-    /// `sip:`, `sips:`, `tel:` or anything else, with or without angle brackets. A bare URI with headers is against RFC 3261 §20 but
-    /// means only one thing here.
-    fn parse(value: &[u8]) -> Option<ReferTarget> {
-        let (user, uri) = match NameAddr::parse(value) {
-            Some(address) => (user_of(&address), address.parsed_uri()?),
-            None => {
-                let uri = Uri::parse(value.trim_ascii())?;
-                (user_text(&uri), uri)
-            }
-        };
-        let text = match uri {
-            Uri::Sip(uri) => uri.headers.unwrap_or_default(),
-            _ => &[],
-        };
-        let decoded = |text: &[u8]| unescape(text).into_owned();
-        let headers: Vec<(String, Vec<u8>)> = text
-            .split(|&b| b == b'&')
-            .filter_map(|pair| {
-                let at = pair.iter().position(|&b| b == b'=')?;
-                Some((String::from_utf8(decoded(&pair[..at])).ok()?, decoded(&pair[at + 1..])))
-            })
-            .collect();
-        let replaces = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Replaces"));
-        Some(ReferTarget { user, headers, replaces })
+/// The user when it is a key; else what a header in the `?` part or the User-to-User says by name; else the user as it is.
+fn refer_queue(rules: &Escalation, refer: &Message, target: &ReferTo<'_>) -> Named {
+    let user = user_text(&target.uri);
+    if let Some(user) = user.as_ref().filter(|user| known(rules, user).is_some()) {
+        return Named::Queue(user.clone());
     }
-
-    fn header(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_slice())
-    }
-
-    /// The user when it is a key; else what a header in the `?` part or the User-to-User says by name; else the user as it is.
-    fn queue(&self, rules: &Escalation, refer: &Message) -> Named {
-        if let Some(user) = self.user.as_deref().filter(|user| known(rules, user).is_some()) {
-            return Named::Queue(user.to_owned());
-        }
-        let in_uri = rules.queue_headers.iter().flat_map(|name| self.header(name)).find_map(name_in);
-        let user_to_user = || self.header("User-to-User").chain(refer.elements(Name::UserToUser)).find_map(|v| uui_queue(rules, v));
-        let user = || self.user.as_deref().and_then(|user| name_in(user.as_bytes()));
-        in_uri.or_else(user_to_user).or_else(user).map_or(Named::Nowhere, Named::Queue)
-    }
+    let in_uri = rules.queue_headers.iter().filter_map(|name| target.header(name)).find_map(|value| name_in(&value));
+    let user_to_user = || {
+        let of_uri = target.header("User-to-User").and_then(|value| uui_queue(rules, &value));
+        of_uri.or_else(|| refer.values(Name::UserToUser).flat_map(elements).find_map(|value| uui_queue(rules, value)))
+    };
+    let user = || user.and_then(|user| name_in(user.as_bytes()));
+    in_uri.or_else(user_to_user).or_else(user).map_or(Named::Nowhere, Named::Queue)
 }
 
 /// The queue in a User-to-User value (RFC 7433 §4: `data;encoding=hex`, hex when nothing is said).
@@ -202,34 +164,27 @@ impl ReferTarget {
 /// or nothing but a key of `[escalation.queues]`. Anything else names no queue.
 fn uui_queue(rules: &Escalation, value: &[u8]) -> Option<String> {
     let value = value.get(..UUI_BYTES_MAX).unwrap_or(value);
-    let text = uui_text(value);
+    let data = UserToUser::parse(value).map_or(value, |uui| uui.data);
+    let decoded = decode_hex(&unquote(data)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let plain = String::from_utf8_lossy(&unescape(&unquote(value))).into_owned();
+    decoded.iter().chain([&plain]).find_map(|text| queue_in_text(rules, text))
+}
+
+fn queue_in_text(rules: &Escalation, text: &str) -> Option<String> {
+    let bare = |text: &str| text.trim().trim_matches('"').to_owned();
     for name in &rules.queue_headers {
         for pair in text.split([';', '&', ',', '|', '\r', '\n', '{', '}']) {
             let Some((key, queue)) = pair.split_once(['=', ':']) else { continue };
-            let bare = |t: &str| t.trim().trim_matches('"').to_owned();
-            if bare(key).eq_ignore_ascii_case(name)
+            if bare(key.trim_start_matches(char::is_control)).eq_ignore_ascii_case(name)
                 && let Some(queue) = name_in(&unescape(bare(queue).as_bytes()))
             {
                 return Some(queue);
             }
         }
     }
-    let bare = text.trim();
-    known(rules, bare).is_some().then(|| bare.to_owned())
-}
-
-/// The data of a User-to-User value as text: hexadecimal decoded when it is that, with the protocol discriminator that some put in
-/// front (`00`, `04`) left out.
-fn uui_text(value: &[u8]) -> String {
-    let params = value.windows(b";encoding".len()).position(|w| w.eq_ignore_ascii_case(b";encoding"));
-    let data = unquote(value[..params.unwrap_or(value.len())].trim_ascii()).into_owned();
-    let data = data.split(|&b| b == b';').next().filter(|d| decode_hex(d).is_some()).map(<[u8]>::to_vec).unwrap_or(data);
-    let decoded: Cow<'_, [u8]> = match decode_hex(&data) {
-        Some(bytes) => Cow::Owned(bytes),
-        None => unescape(&data),
-    };
-    let text = String::from_utf8_lossy(&decoded);
-    text.trim_start_matches(|c: char| c.is_control()).to_owned()
+    // Some put a protocol discriminator (`00`, `04`) in front of hexadecimal data, and `;encoding=…` may stand behind plain text.
+    let whole = text.split(';').next().unwrap_or_default().trim_start_matches(char::is_control).trim();
+    known(rules, whole).is_some().then(|| whole.to_owned())
 }
 
 fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
@@ -245,3 +200,192 @@ fn bounded(mut text: String) -> String {
     text
 }
 
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::UnknownQueue;
+    use crate::policy::samples::message;
+    use crate::policy::samples::test_config;
+
+    fn bye(lines: &[&str]) -> Message {
+        message("BYE sip:203.0.113.10:5060 SIP/2.0", "2 BYE", lines)
+    }
+
+    fn refer(lines: &[&str]) -> Message {
+        message("REFER sip:203.0.113.10:5060 SIP/2.0", "2 REFER", lines)
+    }
+
+    /// "escalate QUEUE (REASON)", "plain", "signal QUEUE" or "STATUS".
+    fn of_bye(rules: &Escalation, lines: &[&str]) -> String {
+        match read_bye(rules, true, &bye(lines), Vec::new()) {
+            ByeVerdict::Plain => "plain".into(),
+            ByeVerdict::Escalate(ask) => format!("escalate {} ({})", ask.queue, ask.reason),
+            ByeVerdict::PlainSignal(ask) => format!("signal {} ({})", ask.queue, ask.reason),
+        }
+    }
+
+    fn of_refer(rules: &Escalation, lines: &[&str]) -> String {
+        match read_refer(rules, true, &refer(lines), Vec::new()) {
+            ReferVerdict::Escalate(ask) => format!("{} [{}] ({})", ask.queue, ask.referred_to, ask.reason),
+            ReferVerdict::Refuse { status, .. } => status.to_string(),
+        }
+    }
+
+    /// product.md §4, "What counts".
+    #[test]
+    fn what_counts_on_a_bye() {
+        let mut rules = test_config().escalation;
+        rules.default_queue = "general".into();
+        for (lines, verdict) in [
+            (&[][..], "plain"),
+            (&["X-Escalate: billing"], "escalate Billing EN (X-Escalate: billing)"),
+            (&["x-queue: BILLING"], "escalate Billing EN (X-Queue: BILLING)"),
+            (&["X-Queue: +1-206-555-0100"], "escalate support (X-Queue: +1-206-555-0100)"),
+            (&["X-Escalate: true", "X-Queue: billing"], "escalate Billing EN (X-Escalate: true)"),
+            (&["X-Escalate: yes"], "escalate general (X-Escalate: yes)"),
+            (&["X-Queue: on"], "escalate general (X-Queue: on)"),
+            (&["X-RouteReason: angry caller"], "escalate general (X-RouteReason: angry caller)"),
+            (&["X-Escalation: 1", "X-Escalation-Queue: billing"], "escalate Billing EN (X-Escalation: 1)"),
+            (&["X-Escalation-Queue: billing"], "plain"),
+            (&["X-Escalate:"], "plain"),
+            (&["X-Escalate: none", "X-Queue: null", "X-RouteReason: N/A"], "plain"),
+            (&["X-Queue: {X-Queue}"], "plain"),
+            (&["X-Queue: {X-Queue}", "X-Escalate: billing"], "escalate Billing EN (X-Escalate: billing)"),
+            (&["X-Escalate: false", "X-Queue: billing"], "plain"),
+            (&["X-Queue: billing", "X-Escalate: 0"], "plain"),
+            (&["X-Queue: billing", "X-Queue: off"], "plain"),
+            (&["X-Escalate: no", "Reason: SIP;cause=200;text=\"transfer to agent\""], "plain"),
+            (&["Reason: SIP;cause=200;text=\"Escalation: \\\"now\\\"\""], "escalate general (Escalation: \"now\")"),
+            (&["Reason: Q.850;cause=16, X;text=\"warm Handoff\""], "escalate general (warm Handoff)"),
+            (&["Reason: Q.850;cause=16;text=\"Normal call clearing\""], "plain"),
+            (&["Reason: Q.850;cause=16;text=\"Normal\"", "X-Escalate: billing"], "escalate Billing EN (X-Escalate: billing)"),
+            (&["Reason: transfer"], "plain"),
+            (&["X-Queue: vip", "X-Escalate: billing"], "escalate general (X-Escalate: billing)"),
+            (&["X-Other: billing"], "plain"),
+        ] {
+            assert_eq!(of_bye(&rules, lines), verdict, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_queue_on_a_bye_passes_or_goes_to_the_default_but_is_never_refused() {
+        let mut rules = test_config().escalation;
+        for (unknown, verdict) in
+            [(UnknownQueue::Default, "escalate escalate"), (UnknownQueue::Pass, "escalate vip"), (UnknownQueue::Refuse, "escalate escalate")]
+        {
+            rules.unknown_queue = unknown;
+            assert_eq!(of_bye(&rules, &["X-Queue: vip"]), format!("{verdict} (X-Queue: vip)"));
+        }
+    }
+
+    #[test]
+    fn a_plain_bye_is_signalled_only_when_that_is_configured_and_there_is_a_contact() {
+        let mut rules = test_config().escalation;
+        rules.plain_bye_signal = "End".into();
+        assert_eq!(of_bye(&rules, &["Reason: Q.850;cause=16;text=\"done\""]), "signal End (done)");
+        assert_eq!(of_bye(&rules, &["X-Escalate: false"]), "signal End ()");
+        assert_eq!(read_bye(&rules, false, &bye(&[]), Vec::new()), ByeVerdict::Plain);
+        assert!(matches!(read_bye(&rules, false, &bye(&["X-Escalate: 1"]), Vec::new()), ByeVerdict::Escalate(_)));
+    }
+
+    /// product.md §1, `accept`: "leave out what Synthflow's own custom action already does".
+    #[test]
+    fn without_bye_in_accept_an_escalating_bye_is_plain_and_signals_nothing() {
+        let mut rules = test_config().escalation;
+        rules.accept_bye = false;
+        rules.plain_bye_signal = "End".into();
+        assert_eq!(of_bye(&rules, &["X-Escalate: billing"]), "plain");
+    }
+
+    #[test]
+    fn a_refer_names_its_queue_in_many_ways() {
+        let mut rules = test_config().escalation;
+        rules.default_queue = "general".into();
+        for (lines, verdict) in [
+            (&["Refer-To: <sip:billing@cxone.example>"][..], "Billing EN [billing] (refer)"),
+            (&["Refer-To: sip:Billing@cxone.example"], "Billing EN [Billing] (refer)"),
+            (&["r: \"Agent\" <sips:billing@cxone.example>;x=y"], "Billing EN [billing] (refer)"),
+            (&["Refer-To: <tel:+1-206-555-0100>"], "support [+12065550100] (refer)"),
+            (&["Refer-To: <sip:%2B12065550100;phone-context=x@cxone.example;user=phone>"], "support [+12065550100] (refer)"),
+            (&["Refer-To: <sip:cxone.example>"], "general [] (refer)"),
+            (&["Refer-To: <sip:vip@cxone.example>"], "general [vip] (refer)"),
+            (&["Refer-To: <sip:vip@cxone.example>", "X-Queue: billing"], "Billing EN [vip] (refer)"),
+            (&["Refer-To: <sip:billing@cxone.example>", "X-Queue: +12065550100"], "support [billing] (refer)"),
+            (&["Refer-To: <sip:billing@cxone.example>", "X-Queue: true"], "Billing EN [billing] (refer)"),
+            (&["Refer-To: <sip:vip@cxone.example?X-Queue=%62illing>"], "Billing EN [vip] (refer)"),
+            (&["Refer-To: sip:vip@cxone.example?X-Queue=billing"], "Billing EN [vip] (refer)"),
+            (&["Refer-To: <sip:billing@cxone.example?X-Queue=%2B12065550100>"], "Billing EN [billing] (refer)"),
+            (&["Refer-To: <sip:billing@cxone.example>", "Reason: SIP;text=\"angry\""], "Billing EN [billing] (angry)"),
+            (
+                &["Refer-To: <sip:billing@cxone.example?Replaces=a%40b%3Bto-tag%3D1%3Bfrom-tag%3D2>"],
+                "Billing EN [billing] (refer (Replaces ignored))",
+            ),
+            (&["Refer-To: <http://cxone.example/billing>"], "general [] (refer)"),
+            (&[], "400"),
+            (&["Refer-To: <sip:a@b>", "Refer-To: <sip:c@d>"], "400"),
+            (&["Refer-To: <sip:"], "400"),
+            (&["Refer-To: <sip:billing@cxone.example;method=BYE>"], "603"),
+        ] {
+            assert_eq!(of_refer(&rules, lines), verdict, "{lines:?}");
+        }
+    }
+
+    /// facts.md §4: headers of a cold transfer are packed into User-to-User; the format is not known.
+    #[test]
+    fn a_user_to_user_names_a_queue_in_text_or_hex() {
+        let rules = test_config().escalation;
+        let hex = |text: &str| text.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+        let pairs = hex("X-Plan=gold;X-Queue=billing");
+        let bare = hex("billing");
+        let json = hex("{\"X-Plan\":\"gold\",\"x-queue\":\"billing\"}");
+        for value in [
+            format!("{pairs};encoding=hex"),
+            format!("{pairs};purpose=isdn-uui;encoding=HEX;content=isdn-uui"),
+            format!("00{bare};encoding=hex"),
+            format!("04{bare}"),
+            format!("{json};encoding=hex"),
+            "\"X-Queue=billing\"".to_owned(),
+            "X-Plan=gold;X-Queue=billing".to_owned(),
+            "X-Queue%3Dbilling".to_owned(),
+            "billing;encoding=ascii".to_owned(),
+        ] {
+            let own = format!("User-to-User: {value}");
+            assert_eq!(of_refer(&rules, &["Refer-To: <sip:vip@h>", &own]), "Billing EN [vip] (refer)", "{value}");
+            let escaped: String = value.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+            let in_uri = format!("Refer-To: <sip:vip@h?User-to-User={escaped}>");
+            assert_eq!(of_refer(&rules, &[&in_uri]), "Billing EN [vip] (refer)", "{in_uri}");
+        }
+        for value in ["56a390f3d2b7310023;encoding=hex", "gold", "", ";;;", "zz", "X-Queue="] {
+            let own = format!("User-to-User: {value}");
+            assert_eq!(of_refer(&rules, &["Refer-To: <sip:vip@h>", &own]), "escalate [vip] (refer)", "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_signalled_is_declined() {
+        let mut rules = test_config().escalation;
+        let good = refer(&["Refer-To: <sip:billing@h>"]);
+        let refused = |rules: &Escalation, contact, refer: &Message| match read_refer(rules, contact, refer, Vec::new()) {
+            ReferVerdict::Refuse { status, why } => format!("{status} {why}"),
+            ReferVerdict::Escalate(_) => String::new(),
+        };
+        assert!(refused(&rules, false, &good).starts_with("603 the call has no contact id"));
+        rules.unknown_queue = UnknownQueue::Refuse;
+        assert!(refused(&rules, true, &refer(&["Refer-To: <sip:vip@h>"])).starts_with("603 \"vip\" is no key"));
+        assert_eq!(refused(&rules, true, &good), "");
+        rules.accept_refer = false;
+        assert!(refused(&rules, true, &good).starts_with("603 escalation.accept"));
+    }
+
+    #[test]
+    fn a_reason_one_byte_too_long_is_cut() {
+        let rules = test_config().escalation;
+        let exact = format!("transfer {}", "é".repeat((REASON_BYTES_MAX - 9) / 2));
+        for (text, len) in [(exact.clone(), exact.len()), (format!("{exact}éé"), REASON_BYTES_MAX - 1)] {
+            let line = format!("Reason: SIP;text=\"{text}\"");
+            let ByeVerdict::Escalate(ask) = read_bye(&rules, true, &bye(&[&line]), Vec::new()) else { panic!("no escalation") };
+            assert_eq!(ask.reason.len(), len);
+        }
+    }
+}

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     fn text(name: Name, value: &str, response: bool) -> Option<String> {
-        let line = Line { name, spelled: b"whatever", value: value.as_bytes() };
+        let line = Line { name, spelled: b"whatever", value: value.as_bytes(), raw: b"" };
         match cross(line, response, "203.0.113.10:5060", "bc 1") {
             Crossing::Passed { line, .. } => {
                 Some(format!("{}: {}", String::from_utf8_lossy(&line.name), String::from_utf8_lossy(&line.value)))

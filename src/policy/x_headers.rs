@@ -121,7 +121,7 @@ mod tests {
     use crate::policy::samples::test_config;
 
     fn decide(headers: &Headers, spelled: &str, to: Side) -> Choice {
-        choose(headers, Line { name: Name::Other, spelled: spelled.as_bytes(), value: b"v" }, to)
+        choose(headers, Line { name: Name::Other, spelled: spelled.as_bytes(), value: b"v", raw: b"" }, to)
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
             ("P-Old".into(), "X-New".into()),
         ];
         use Choice::*;
-        let unfit = |why: &str| move |c: &Choice| matches!(c, Unfit(w) if w.contains(why));
+        let unfit = |why: &'static str| move |c: &Choice| matches!(c, Unfit(w) if w.contains(why));
         assert_eq!(decide(&headers, "X-Any_1", Side::Callee), Pass);
         assert_eq!(decide(&headers, "x-lower", Side::Callee), Pass);
         assert_eq!(decide(&headers, "x-ci", Side::Callee), Leave("headers.drop"));
@@ -153,9 +153,9 @@ mod tests {
         assert_eq!(decide(&headers, "x-ei", Side::Callee), NotOurs);
         headers.pass = patterns(&["*"]);
         assert_eq!(decide(&headers, "Path", Side::Callee), NotOurs);
-        let known = Line { name: Name::Via, spelled: b"Via", value: b"v" };
+        let known = Line { name: Name::Via, spelled: b"Via", value: b"v", raw: b"" };
         assert_eq!(choose(&headers, known, Side::Callee), NotOurs);
-        let control = Line { name: Name::Other, spelled: b"X-A", value: b"a\x07" };
+        let control = Line { name: Name::Other, spelled: b"X-A", value: b"a\x07", raw: b"" };
         assert!(unfit("control")(&choose(&headers, control, Side::Callee)));
         headers.pass = patterns(&["X-Only"]);
         assert_eq!(decide(&headers, "X-Any", Side::Callee), Leave("not in headers.pass"));
