@@ -316,3 +316,249 @@ fn rules(config: &Arc<Config>, invite: &Message, words: CallWords, situation: &S
         policy: Box::new(policy),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NamePattern;
+    use crate::policy::samples::Names;
+    use crate::policy::samples::invite;
+    use crate::policy::samples::message;
+    use crate::policy::samples::spec;
+    use crate::policy::samples::test_config;
+
+    fn names() -> Names {
+        Names::of(&[("sip.us.synthflow.ai", &["192.0.2.1", "192.0.2.2"])])
+    }
+
+    fn situation(names: &Names) -> Situation<'_> {
+        Situation {
+            calls: 0,
+            draining: false,
+            rate_ok: true,
+            ports_free: true,
+            resolve: names,
+            call_id: "0CALL",
+            our_host: "203.0.113.10:5060",
+            our_host_caller: "203.0.113.10:5060",
+            dice: 0,
+        }
+    }
+
+    fn planned(config: Config, invite: &Message) -> Plan {
+        match admit(&Arc::new(config), invite, &situation(&names())) {
+            Verdict::Plan(plan) => *plan,
+            Verdict::Refusal(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    fn refused(config: Config, invite: &Message, change: impl FnOnce(&mut Situation<'_>)) -> Refusal {
+        let names = names();
+        let mut situation = situation(&names);
+        change(&mut situation);
+        match admit(&Arc::new(config), invite, &situation) {
+            Verdict::Plan(plan) => panic!("{plan:?}"),
+            Verdict::Refusal(refusal) => refusal,
+        }
+    }
+
+    fn header(refusal: &Refusal, name: &str) -> String {
+        let found = refusal.headers.iter().find(|l| l.name == name.as_bytes());
+        found.map(|l| String::from_utf8_lossy(&l.value).into_owned()).unwrap_or_default()
+    }
+
+    /// product.md §5: "503 + Retry-After and a reason that says which limit".
+    #[test]
+    fn each_limit_is_named_in_its_503_and_the_first_one_counts() {
+        let all = |s: &mut Situation<'_>| {
+            (s.draining, s.calls, s.rate_ok, s.ports_free) = (true, 2000, false, false);
+        };
+        type Change = Box<dyn Fn(&mut Situation<'_>)>;
+        let cases: [(Change, &str); 5] = [
+            (Box::new(all), "draining"),
+            (Box::new(move |s| (s.draining, s.calls, s.rate_ok, s.ports_free) = (false, 2000, false, false)), "max_calls 2000 reached"),
+            (Box::new(|s| s.calls = 2001), "max_calls 2000 reached"),
+            (Box::new(|s| s.rate_ok = false), "max_cps 1000 reached"),
+            (Box::new(|s| s.ports_free = false), "no media port is free"),
+        ];
+        for (change, text) in cases {
+            let refusal = refused(test_config(), &invite(&[]), |s| change(s));
+            assert_eq!((refusal.status, refusal.reason.as_str()), (503, format!("Service Unavailable: {text}").as_str()));
+            assert_eq!(header(&refusal, "Warning"), format!("399 bc-1 \"{text}\""));
+            assert_eq!(header(&refusal, "Retry-After"), "5");
+            assert!(refusal.why.starts_with(text));
+        }
+        assert!(planned_at(1999));
+    }
+
+    fn planned_at(calls: usize) -> bool {
+        let names = names();
+        let situation = Situation { calls, ..situation(&names) };
+        matches!(admit(&Arc::new(test_config()), &invite(&[]), &situation), Verdict::Plan(_))
+    }
+
+    #[test]
+    fn retry_after_spreads_over_its_whole_span() {
+        for (dice, secs) in [(0, "5"), (499, "10"), (999, "15"), (u16::MAX, "15")] {
+            let refusal = refused(test_config(), &invite(&[]), |s| (s.draining, s.dice) = (true, dice));
+            assert_eq!(header(&refusal, "Retry-After"), secs);
+        }
+    }
+
+    #[test]
+    fn the_contact_id_is_the_first_sound_one_in_the_order_of_the_configuration() {
+        let long = "a".repeat(64);
+        for (lines, contact, warnings) in [
+            (vec!["X-InContact-MasterId: 123 ".to_owned()], Some("123"), 0),
+            (vec!["X-Contact-ID: 2".into(), "x-incontact-masterid: 1".into()], Some("1"), 0),
+            (vec!["X-InContact-MasterId:".into(), "X-Contact-ID: 2".into()], Some("2"), 1),
+            (vec!["X-InContact-MasterId: {ContactId}".into()], None, 2),
+            (vec!["X-InContact-MasterId: 1;2".into()], None, 2),
+            (vec!["X-InContact-MasterId: 1".into(), "X-InContact-MasterId: 2".into()], Some("1"), 2),
+            (vec![format!("X-ContactID: {long}")], Some(long.as_str()), 0),
+            (vec![format!("X-ContactID: {long}a")], None, 2),
+            (vec!["X-Else: 1".into()], None, 1),
+        ] {
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let plan = planned(test_config(), &invite(&lines));
+            assert_eq!(plan.contact.as_ref().map(ContactId::as_str), contact, "{lines:?}");
+            assert_eq!(plan.warnings.len(), warnings, "{:?}", plan.warnings);
+        }
+    }
+
+    /// features.md C9: the hint when CXone's trunk group keeps custom headers back.
+    #[test]
+    fn without_any_x_header_the_warning_asks_for_the_trunk_groups_setting() {
+        let plan = planned(test_config(), &invite(&[]));
+        assert_eq!(
+            plan.warnings,
+            ["no contact id: no X- header arrived: is the custom-header setting of CXone's trunk group on?"]
+        );
+        let mut config = test_config();
+        config.cxone.missing_contact_id = MissingContactId::Reject;
+        let refusal = refused(config.clone(), &invite(&[]), |_| {});
+        assert_eq!((refusal.status, refusal.reason.as_str()), (403, "Forbidden: no contact id"));
+        assert!(refusal.why.contains("custom-header setting"));
+        assert_eq!(header(&refusal, "Retry-After"), "");
+        assert!(planned(config, &invite(&["X-ContactID: 7"])).contact.is_some());
+    }
+
+    #[test]
+    fn the_callee_number_is_the_configured_one_else_the_mapped_one_else_the_dialled_one() {
+        let dial = |uri: &str, number: &str, map: &[(&str, &str)]| {
+            let mut config = test_config();
+            config.synthflow.number = number.into();
+            config.synthflow.number_map = map.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+            planned(config, &message(&format!("INVITE {uri} SIP/2.0"), "1 INVITE", &["X-ContactID: 1"])).callee_number.to_string()
+        };
+        for (uri, number, map, found) in [
+            ("sip:9991234567@203.0.113.10", "", &[][..], "9991234567"),
+            ("sip:9991234567@203.0.113.10", "", &[("9991234567", "+12065551234")], "+12065551234"),
+            ("sip:9991234567@203.0.113.10", "+1777", &[("9991234567", "+12065551234")], "+1777"),
+            ("sip:c00000042@203.0.113.10:5060;transport=tcp", "", &[], "c00000042"),
+            ("sip:+12065551234@203.0.113.10;user=phone", "", &[], "+12065551234"),
+            ("tel:+1-206-555-1234;ext=9", "", &[], "+12065551234"),
+            ("tel:+1-206-555-1234", "", &[("+12065551234", "+1888")], "+1888"),
+            ("sip:%2B1206;tgrp=t@203.0.113.10", "", &[("+1206", "+1888")], "+1888"),
+            ("sip:a%40b%20c@203.0.113.10", "", &[], "a%40b%20c"),
+            ("sip:203.0.113.10", "+1777", &[], "+1777"),
+        ] {
+            assert_eq!(dial(uri, number, map), found, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_dialled_is_refused_by_name() {
+        let long = format!("sip:{}@h", "1".repeat(NUMBER_BYTES_MAX + 1));
+        for (uri, status) in [("sip:203.0.113.10", 404), ("mailto:a@b", 416), ("sip:@@", 400), (long.as_str(), 404)] {
+            let invite = message(&format!("INVITE {uri} SIP/2.0"), "1 INVITE", &[]);
+            assert_eq!(refused(test_config(), &invite, |_| {}).status, status, "{uri}");
+        }
+    }
+
+    #[test]
+    fn without_an_address_of_any_target_cxone_hears_relay_503_and_no_name() {
+        let nobody = Names::default();
+        for status in [503, 500] {
+            let mut config = test_config();
+            config.cxone.relay_503 = status;
+            let verdict = admit(&Arc::new(config), &invite(&["X-ContactID: 1"]), &situation(&nobody));
+            let Verdict::Refusal(refusal) = verdict else { panic!("planned") };
+            assert_eq!(refusal.status, status);
+            assert!(refusal.why.contains("sip.us.synthflow.ai"));
+            assert!(!refusal.reason.contains("synthflow") && !header(&refusal, "Warning").contains("synthflow"));
+        }
+    }
+
+    /// RFC 3261 §8.2.3.
+    #[test]
+    fn a_body_that_is_no_sdp_is_refused_with_what_we_take() {
+        let with_body = |lines: &[&str], body: &str| {
+            let mut text = String::from_utf8(invite(lines).raw().to_vec()).unwrap();
+            text = text.replace("Content-Length: 0", &format!("Content-Length: {}", body.len()));
+            text.push_str(body);
+            Message::parse(Bytes::from(text)).unwrap()
+        };
+        for (lines, header_name, value) in [
+            (&["Content-Type: multipart/mixed;boundary=x"][..], "Accept", "application/sdp"),
+            (&["Content-Type: text/plain"], "Accept", "application/sdp"),
+            (&[], "Accept", "application/sdp"),
+            (&["Content-Type: application/sdp", "Content-Encoding: gzip"], "Accept-Encoding", "identity"),
+        ] {
+            let refusal = refused(test_config(), &with_body(lines, "v=0\r\n"), |_| {});
+            assert_eq!((refusal.status, header(&refusal, header_name).as_str()), (415, value), "{lines:?}");
+        }
+        planned(test_config(), &with_body(&["c: Application/SDP;charset=utf-8"], "v=0\r\n"));
+        planned(test_config(), &invite(&["Content-Type: text/plain"]));
+    }
+
+    #[test]
+    fn the_callers_name_and_number_go_on_without_its_host() {
+        let caller_of = |from: &str| {
+            let text = String::from_utf8(invite(&[]).raw().to_vec()).unwrap();
+            let old = text.lines().find(|l| l.starts_with("From:")).unwrap().to_owned();
+            let plan = planned(test_config(), &Message::parse(Bytes::from(text.replace(&old, &format!("From: {from}")))).unwrap());
+            format!("{}<{}>", String::from_utf8_lossy(&plan.caller_display), String::from_utf8_lossy(&plan.caller_user))
+        };
+        for (from, caller) in [
+            ("\"Jane \\\"J\\\" Doe\" <sip:+1206@10.0.0.9>;tag=1", "\"Jane \\\"J\\\" Doe\" <+1206>"),
+            ("Jane Doe <sip:+1206@10.0.0.9>;tag=1", "Jane Doe <+1206>"),
+            ("J\u{f6}rg <sip:+1206@10.0.0.9>;tag=1", "\"J\u{f6}rg\" <+1206>"),
+            ("<sip:+1206@10.0.0.9>;tag=1", "<+1206>"),
+            ("sip:+1206@10.0.0.9;tag=1", "<+1206>"),
+            ("\"Anonymous\" <sip:anonymous@anonymous.invalid>;tag=1", "\"Anonymous\" <anonymous>"),
+            ("<tel:+1-206-555>;tag=1", "<+1206555>"),
+            ("<sip:10.0.0.9>;tag=1", "<>"),
+        ] {
+            assert_eq!(caller_of(from), caller);
+        }
+    }
+
+    #[test]
+    fn over_udp_the_budget_drops_headers_and_says_which() {
+        let lines = ["X-ContactID: 1", "X-Big: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "X-Small: b"];
+        let mut config = test_config();
+        config.headers.budget = 80;
+        config.headers.drop_order = vec![NamePattern("X-Big".into())];
+        assert_eq!(planned(config.clone(), &invite(&lines)).udp_headers, None, "no target is reached over UDP");
+        config.synthflow.targets.push(spec("sip.us.synthflow.ai", 32681, Transport::Udp));
+        let plan = planned(config.clone(), &invite(&lines));
+        let udp: Vec<_> = plan.udp_headers.unwrap().iter().map(|l| String::from_utf8_lossy(&l.name).into_owned()).collect();
+        assert_eq!(udp, ["X-EI", "X-Backchannel-Call-Id", "X-ContactID", "X-Small"]);
+        assert_eq!(plan.headers.len(), 5);
+        assert_eq!(plan.warnings, ["X- headers are 135 bytes, headers.budget is 80: over UDP the INVITE leaves without X-Big"]);
+        config.headers.budget = 0;
+        assert_eq!(planned(config, &invite(&lines)).udp_headers, None);
+    }
+
+    #[test]
+    fn the_rules_of_the_call_are_those_of_the_configuration() {
+        let plan = planned(test_config(), &invite(&["X-ContactID: 1"]));
+        assert_eq!(plan.targets.len(), 2);
+        assert_eq!(plan.rules.codecs.len(), 4);
+        assert_eq!(plan.rules.node, "bc-1");
+        assert_eq!(plan.rules.signal.deadline.as_secs(), 12);
+        assert_eq!(plan.rules.times.first_response.as_secs(), 4);
+        assert_eq!(plan.rules.policy.answer_headers()[0].value, "0CALL");
+    }
+}

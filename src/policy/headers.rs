@@ -414,3 +414,237 @@ pub fn map_message(config: &Config, message: &Message, to: Side, our_host: &str)
 pub fn has_x_header(message: &Message) -> bool {
     message.lines().any(|line| is_x(line.spelled))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Repeated;
+    use crate::policy::samples::header;
+    use crate::policy::samples::invite;
+    use crate::policy::samples::patterns;
+    use crate::policy::samples::test_config;
+    use crate::policy::samples::word;
+
+    fn mapped(config: &Config, lines: &[&str]) -> Mapping {
+        let contact = ContactId::new("42");
+        let facts = Facts {
+            contact: Some(&contact),
+            contact_header: Some("X-InContact-MasterId"),
+            call_id: "0CALL",
+            our_host: "203.0.113.10:5060",
+            trace: true,
+        };
+        map_invite(config, &invite(lines), facts)
+    }
+
+    fn text(mapping: &Mapping) -> Vec<String> {
+        let line = |l: &Carried| format!("{}: {}", String::from_utf8_lossy(&l.name), String::from_utf8_lossy(&l.value));
+        mapping.lines.iter().map(line).collect()
+    }
+
+    fn x_ei(config: &Config, lines: &[&str]) -> (String, Vec<String>) {
+        let mapping = mapped(config, lines);
+        let found: Vec<_> = mapping.lines.iter().filter(|l| l.name.eq_ignore_ascii_case(b"X-EI")).collect();
+        assert!(found.len() <= 1, "X-EI is emitted once");
+        (found.first().map(|l| String::from_utf8_lossy(&l.value).into_owned()).unwrap_or_default(), mapping.warnings)
+    }
+
+    /// facts.md §10.1: "X-InContact-MasterId: 123 in, X-EI: E.123; out, other X-headers kept byte for byte, case kept, order kept".
+    #[test]
+    fn context_headers_keep_bytes_case_and_order() {
+        let lines = [
+            "X-InContact-MasterId:   42",
+            "x-customer-name: J\u{f6}rg",
+            "X-CXone-Custom: {\"ivaParams\":\"{\\\"a\\\": 1, \\\"b\\\": 2}\"}",
+            "X-EMPTY:",
+            "X-List: a, b,c ;d",
+        ];
+        assert_eq!(
+            text(&mapped(&test_config(), &lines)),
+            [
+                "X-EI: E.42;",
+                "X-Backchannel-Call-Id: 0CALL",
+                "X-InContact-MasterId: 42",
+                "x-customer-name: J\u{f6}rg",
+                "X-CXone-Custom: {\"ivaParams\":\"{\\\"a\\\": 1, \\\"b\\\": 2}\"}",
+                "X-EMPTY: ",
+                "X-List: a, b,c ;d",
+            ]
+        );
+    }
+
+    #[test]
+    fn x_ei_of_the_script_wins_token_by_token() {
+        let config = test_config();
+        for (lines, value) in [
+            (&[][..], "E.42;"),
+            (&["X-EI: E.77;"], "E.77;"),
+            (&["x-ei: O.+1999;S.abc;"], "S.abc;E.42;O.+1999;"),
+            (&["X-EI: S.abc;", "Diversion: <sip:+1555@10.0.0.9;user=phone>;reason=deflection"], "S.abc;E.42;O.+1555;"),
+            (&["X-EI: O.+1999;", "Diversion: <sip:+1555@10.0.0.9>"], "E.42;O.+1999;"),
+            (&["X-Synthflow-Call-Id: sf-1"], "S.sf-1;E.42;"),
+        ] {
+            assert_eq!(x_ei(&config, lines), (value.to_owned(), Vec::new()), "{lines:?}");
+        }
+    }
+
+    /// product.md §3: "a malformed one is repaired from the templates with a warning that shows what was wrong".
+    #[test]
+    fn a_malformed_x_ei_is_repaired_with_a_warning_that_shows_it() {
+        let config = test_config();
+        for (line, value) in [
+            ("X-EI: E.77", "E.77;"),
+            ("X-EI: 77", "E.42;"),
+            ("X-EI:", "E.42;"),
+            ("X-EI: e.77; S.a;", "S.a;E.77;"),
+            ("X-EI: T.SOS;E.77;", "E.77;"),
+            ("X-EI: E.;O.+1;", "E.42;O.+1;"),
+        ] {
+            let (found, warnings) = x_ei(&config, &[line]);
+            assert_eq!(found, value, "{line}");
+            assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
+            assert!(warnings[0].starts_with("X-EI of the script is malformed"), "{warnings:?}");
+            assert!(warnings[0].contains(&format!("{:?}", line["X-EI:".len()..].trim())), "{warnings:?}");
+        }
+        let (found, warnings) = x_ei(&config, &["X-EI: E.1;", "X-EI: E.2;"]);
+        assert_eq!((found.as_str(), warnings.len()), ("E.1;", 1));
+        assert!(warnings[0].contains("2 times"));
+    }
+
+    /// facts.md §10.2: "semicolon, CR, LF, NUL and empty values in context headers must not produce a broken X-EI".
+    #[test]
+    fn no_value_can_break_x_ei() {
+        let mut config = test_config();
+        config.x_ei.e = header("X-Id");
+        for (id, value, warned) in
+            [("a;S.evil;", "E.a;", true), (";x", "", true), ("", "", false), ("  ", "", false), ("a b", "E.a b;", false), ("a\tb", "E.a;", true)]
+        {
+            let (found, warnings) = x_ei(&config, &[&format!("X-Id: {id}")]);
+            assert_eq!(found, value, "{id:?}");
+            assert_eq!(warnings.iter().any(|w| w.starts_with("x_ei.E: ")), warned, "{id:?} {warnings:?}");
+        }
+    }
+
+    /// product.md §1: `{diversion}` is the "user part of the top Diversion (RFC 5806), else X-Diversion, trimmed".
+    #[test]
+    fn the_diversion_comes_from_diversion_else_from_x_diversion() {
+        let config = test_config();
+        for (lines, o) in [
+            (&["Diversion: <sip:+1555@10.0.0.9>;reason=no-answer, <sip:+1666@10.0.0.9>"][..], "+1555"),
+            (&["Diversion: \"Doe, J\" <tel:+1-555>"], "+1555"),
+            (&["X-Diversion: +1777"], "+1777"),
+            (&["X-Diversion: +1777", "Diversion: <sip:+1555@h>"], "+1555"),
+            (&["X-Diversion: +1777", "Diversion: <sip:10.0.0.9>"], "+1777"),
+            (&["X-Diversion: <sip:+1777@10.0.0.9>;reason=unknown"], "+1777"),
+            (&["Diversion: <sip:+1555;x=y@h>"], "+1555"),
+        ] {
+            assert_eq!(x_ei(&config, lines), (format!("E.42;O.{o};"), Vec::new()), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn no_x_ei_when_no_token_has_a_value() {
+        let mut config = test_config();
+        config.x_ei.e = Template::default();
+        assert_eq!(x_ei(&config, &["X-A: 1"]), (String::new(), Vec::new()));
+    }
+
+    #[test]
+    fn what_synthflow_cannot_take_is_dropped_with_a_warning_unless_renamed() {
+        let mut config = test_config();
+        config.headers.rename = vec![("X-Foo.Bar".into(), "X-Foo-Bar".into())];
+        let mapping = mapped(&config, &["X-Foo.Bar: 1", "X-Other.Dot: 2", "X-CI: 3", "P-Else: 4", "X-!: 5"]);
+        assert_eq!(text(&mapping)[2..], ["X-Foo-Bar: 1"]);
+        assert_eq!(mapping.warnings.len(), 2, "{:?}", mapping.warnings);
+        assert!(mapping.warnings[0].starts_with("X-Other.Dot is not passed on"));
+    }
+
+    #[test]
+    fn set_overrides_what_came_and_an_empty_one_is_left_out() {
+        let mut config = test_config();
+        config.headers.set = vec![
+            ("X-Plan".into(), Template(vec![Piece::Text("gold-".into()), Piece::ContactId])),
+            ("X-None".into(), header("X-Missing")),
+            ("Via".into(), word(Piece::CallId)),
+            ("X-EI".into(), word(Piece::CallId)),
+        ];
+        let mapping = mapped(&config, &["x-plan: silver", "X-None: theirs", "X-Last: z"]);
+        assert_eq!(text(&mapping), ["X-EI: E.42;", "X-Plan: gold-42", "X-None: theirs", "X-Last: z"]);
+        assert_eq!(mapping.warnings, ["headers.set may not write Via", "headers.set may not write X-EI"]);
+    }
+
+    #[test]
+    fn a_repeated_header_follows_the_rule_and_is_warned_about() {
+        for (repeated, value) in [(Repeated::First, "1"), (Repeated::Last, "2"), (Repeated::Join, "1, 2")] {
+            let mut config = test_config();
+            config.headers.repeated = repeated;
+            let mapping = mapped(&config, &["X-A: 1", "X-A: 2"]);
+            assert_eq!(text(&mapping)[2..], [format!("X-A: {value}")]);
+            assert_eq!(mapping.warnings.len(), 1);
+            assert!(mapping.warnings[0].starts_with("X-A came more than once"));
+        }
+    }
+
+    #[test]
+    fn standard_headers_go_on_in_place_with_our_host() {
+        let lines = [
+            "X-A: 1",
+            "P-Asserted-Identity: \"J\" <sip:+1206@10.0.0.9:5070>",
+            "s: Refund",
+            "Identity: eyJhbGci.x;info=<https://cert.example/a.pem>;alg=ES256",
+            "User-Agent: CXone",
+            "Diversion: <garbage",
+            "X-B: 2",
+        ];
+        let mapping = mapped(&test_config(), &lines);
+        assert_eq!(
+            text(&mapping)[2..],
+            [
+                "X-A: 1",
+                "P-Asserted-Identity: \"J\" <sip:+1206@203.0.113.10:5060>",
+                "Subject: Refund",
+                "Identity: eyJhbGci.x;info=<https://cert.example/a.pem>;alg=ES256",
+                "X-B: 2",
+            ]
+        );
+        assert_eq!(mapping.warnings.len(), 1);
+        assert!(mapping.warnings[0].starts_with("Diversion is not passed on: unreadable"));
+    }
+
+    #[test]
+    fn x_ei_and_what_feeds_it_are_protected_under_the_names_that_leave() {
+        let mut config = test_config();
+        config.headers.rename = vec![("X-InContact-MasterId".into(), "X-Master".into())];
+        let lines = ["x-diversion: +1", "X-InContact-MasterId: 42", "X-Synthflow-Call-Id: s", "X-Other: o"];
+        let names: Vec<_> = mapped(&config, &lines).protected.iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect();
+        assert_eq!(names, ["X-EI", "X-Synthflow-Call-Id", "X-Master", "x-diversion"]);
+    }
+
+    #[test]
+    fn every_received_header_and_every_one_of_ours_has_its_reason() {
+        let mut config = test_config();
+        config.headers.pass = patterns(&["X-A"]);
+        let mapping = mapped(&config, &["X-A: 1", "X-B: 2", "X-EI: E.9", "Diversion: <sip:+1@10.0.0.9>", "Weird: 1"]);
+        let actions = |name: &str| -> Vec<&str> {
+            mapping.trace.iter().filter(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.action.as_str()).collect()
+        };
+        for (name, action) in [
+            ("Via", &["rebuilt"][..]),
+            ("From", &["rebuilt"]),
+            ("X-A", &["kept"]),
+            ("X-B", &["not passed"]),
+            ("X-EI", &["rebuilt", "repaired"]),
+            ("Diversion", &["host replaced"]),
+            ("Weird", &["not passed"]),
+            ("X-Backchannel-Call-Id", &["set"]),
+        ] {
+            assert_eq!(actions(name), action, "{name}");
+        }
+        let silent = map_invite(
+            &config,
+            &invite(&["X-A: 1"]),
+            Facts { contact: None, contact_header: None, call_id: "0", our_host: "h", trace: false },
+        );
+        assert!(silent.trace.is_empty());
+    }
+}
