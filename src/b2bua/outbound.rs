@@ -307,7 +307,7 @@ impl B2bua {
     pub(super) fn ack(&mut self, invite: ClientTxId, draft: Box<Draft>, to: &Whither, call: CallHandle, side: Side, now: Time) {
         let Some(tag) = self.clients.get(&invite).and_then(|e| e.taken.clone()) else { return };
         if let Some(flow) = self.live_stream(call, side) {
-            return self.send_ack_on(invite, &draft, flow, side, tag);
+            return self.send_ack_on(invite, &draft, flow, side, tag, now);
         }
         match self.place(to) {
             Place::At(target) => self.send_ack(invite, &draft, target, side, tag, now),
@@ -315,7 +315,7 @@ impl B2bua {
             // The 2xx named a place that is none: where its INVITE went is the best guess left.
             Place::Nowhere => {
                 if let Some(flow) = self.clients.get(&invite).map(|e| e.flow) {
-                    self.send_ack_on(invite, &draft, flow, side, tag);
+                    self.send_ack_on(invite, &draft, flow, side, tag, now);
                 }
             }
         }
@@ -327,11 +327,11 @@ impl B2bua {
             Transport::Udp => self.flows.udp(target.addr),
         };
         if let Some(flow) = flow {
-            self.send_ack_on(invite, draft, flow, side, tag);
+            self.send_ack_on(invite, draft, flow, side, tag, now);
         }
     }
 
-    fn send_ack_on(&mut self, invite: ClientTxId, draft: &Draft, flow: Flow, side: Side, tag: Box<[u8]>) {
+    fn send_ack_on(&mut self, invite: ClientTxId, draft: &Draft, flow: Flow, side: Side, tag: Box<[u8]>, now: Time) {
         let branch = self.mint.branch();
         let face = self.face_on(flow, side);
         let bytes = draft.print(Some(&self.flows.via(&face, branch.as_str())));
@@ -340,8 +340,14 @@ impl B2bua {
         {
             entry.acks.push((tag, flow, bytes.clone()));
         }
-        self.trace_bytes(invite, &bytes);
+        self.trace_ack(invite, &bytes, now);
         self.actions.push_back(Action::Send { flow, bytes });
+    }
+
+    fn trace_ack(&mut self, invite: ClientTxId, bytes: &Bytes, now: Time) {
+        if let Some(owner) = self.clients.get(&invite).and_then(|e| e.owner) {
+            self.trace_sent(owner.call, owner.side, bytes, now);
+        }
     }
 
     /// Nobody waits for this INVITE any more.
@@ -467,7 +473,7 @@ impl B2bua {
         let Some(entry) = self.clients.get_mut(&tx) else { return false };
         if let Some((_, flow, bytes)) = entry.acks.iter().find(|(t, ..)| *t == tag) {
             let (flow, bytes) = (*flow, bytes.clone());
-            self.trace_bytes(tx, &bytes);
+            self.trace_ack(tx, &bytes, now);
             self.actions.push_back(Action::Send { flow, bytes });
             return false;
         }
@@ -494,23 +500,25 @@ impl B2bua {
         let (flow, side) = (entry.flow, entry.owner.map_or(Side::Callee, |o| o.side));
         let Some((dialog, ack, bye)) = ack_and_bye(entry.machine.request(), response) else { return };
         let to = Whither::Uri(dialog.next_hop().into());
-        let stream = matches!(flow, Flow::Stream(_)).then_some(flow).filter(|f| self.is_up(*f));
-        let bye_tx = ClientTxId(self.mint.number());
-        let out = Outgoing { tx: bye_tx, draft: Box::new(bye), slim: None, owner: None };
-        match (stream, self.place(&to)) {
-            (Some(flow), _) | (None, Place::Nowhere) if stream.is_some() || self.is_up(flow) => {
-                self.send_ack_on(tx, &ack, flow, side, tag);
-                self.start_client(out, flow, Way::Direct, now);
-            }
-            (_, Place::At(target)) => {
+        let out = Outgoing { tx: ClientTxId(self.mint.number()), draft: Box::new(bye), slim: None, owner: None };
+        if matches!(flow, Flow::Stream(_)) && self.is_up(flow) {
+            self.send_ack_on(tx, &ack, flow, side, tag, now);
+            return self.start_client(out, flow, Way::Direct, now);
+        }
+        match self.place(&to) {
+            Place::At(target) => {
                 self.send_ack(tx, &ack, target, side, tag, now);
                 self.request_at(out, target, now);
             }
-            (_, Place::Named { name, port, transport }) => {
+            Place::Named { name, port, transport } => {
                 self.ask(name, Query::Ack { invite: tx, draft: Box::new(ack), port, transport, side, tag }, now);
                 self.request(out, &to, now);
             }
-            (_, Place::Nowhere) => {}
+            // The 2xx named a place that is none: where its INVITE went is the best guess left.
+            Place::Nowhere => {
+                self.send_ack_on(tx, &ack, flow, side, tag, now);
+                self.start_client(out, flow, Way::Direct, now);
+            }
         }
     }
 

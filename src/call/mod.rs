@@ -139,7 +139,7 @@ impl Call {
         let rules = Arc::clone(&plan.rules);
         let offer = Sdp::parse(invite.body()).ok().filter(|_| invite.value(Name::ContentType).is_some());
         if let Some(offer) = &offer
-            && !offer.has_any(&rules.codecs)
+            && !offer.has_common(&rules.codecs)
         {
             return Err(NoCodec { offered: codec_list(offer), ours: rules.codecs.join(",") });
         }

@@ -19,7 +19,7 @@ pub const TARGETS_MAX: usize = 16;
 pub fn targets(specs: &[TargetSpec], resolve: &dyn Resolve) -> Vec<PlannedTarget> {
     let mut planned: Vec<PlannedTarget> = Vec::new();
     for spec in specs {
-        for &ip in resolve.addresses(&spec.name) {
+        for ip in resolve.addresses(&spec.name) {
             let target = Target { transport: spec.transport, addr: SocketAddr::new(ip, spec.port) };
             if planned.len() < TARGETS_MAX && planned.iter().all(|p| p.target != target) {
                 planned.push(PlannedTarget { target, uri_host: uri_host(spec) });
