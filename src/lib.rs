@@ -41,3 +41,5 @@ pub mod ops;
 pub mod mock;
 
 pub mod config;
+
+pub mod cli;

@@ -360,7 +360,7 @@ impl Leg {
         let tx = cx.client_tx();
         let draft = self.invite_draft(invitation, &hop, &invitation.headers);
         let slim = invitation.udp_headers.as_ref().map(|h| Box::new(self.invite_draft(invitation, &hop, h)));
-        let bytes = draft.len();
+        let bytes = draft.size();
         // The last target is waited for until the ring time-out or timer B.
         let silent_until = (at + 1 < self.hops.len() && !self.first_response.is_zero()).then(|| cx.now + self.first_response);
         self.usage = Usage::Calling { tx, hop: at, silent_until };
@@ -371,7 +371,7 @@ impl Leg {
             attempt: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
             bytes,
         });
-        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite });
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite, side: self.side });
     }
 
     fn invite_draft(&self, i: &Invitation, hop: &Hop, headers: &[Carried]) -> Draft {
@@ -530,7 +530,7 @@ impl Leg {
         if let Some(sdp) = answer {
             draft.body("application/sdp", sdp);
         }
-        cx.out.push(Out::Ack { invite: *tx, draft: Box::new(draft), to: Whither::Uri(dialog.next_hop().into()) });
+        cx.out.push(Out::Ack { invite: *tx, draft: Box::new(draft), to: Whither::Uri(dialog.next_hop().into()), side: self.side });
         self.usage = Usage::Established;
     }
 
@@ -602,7 +602,7 @@ impl Leg {
         draft.body(content_type, body);
         let to = Whither::Uri(dialog.next_hop().into());
         let tx = cx.client_tx();
-        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Passed(back) });
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Passed(back), side: self.side });
         true
     }
 
@@ -643,7 +643,7 @@ impl Leg {
             }
             let to = Whither::Uri(dialog.next_hop().into());
             let tx = cx.client_tx();
-            cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye });
+            cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye, side: self.side });
             self.ended();
             self.usage = Usage::Ending { tx };
         }
@@ -672,7 +672,7 @@ impl Leg {
             let Some((tx, draft)) = referral.accept(notify, dialog, &contact) else { continue };
             cx.respond(tx, Reply::new(202).contact(&self.face));
             let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify });
+            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
         }
     }
 
@@ -692,7 +692,7 @@ impl Leg {
         let notify = ClientTxId(cx.mint.number());
         if let Some(draft) = referral.settle(status, notify, dialog, &self.face.contact(), cx.now) {
             let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify });
+            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
         }
     }
 

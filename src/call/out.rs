@@ -135,9 +135,9 @@ pub enum Out {
     /// The 2xx of this INVITE once more (RFC 3261 §13.3.1.4).
     Repeat { tx: ServerTxId },
     /// `slim`: the same request for a UDP flow, when it differs.
-    Request { tx: ClientTxId, draft: Box<Draft>, slim: Option<Box<Draft>>, to: Whither, used: Use },
+    Request { tx: ClientTxId, draft: Box<Draft>, slim: Option<Box<Draft>>, to: Whither, used: Use, side: Side },
     /// The ACK to the 2xx of this INVITE; kept for repetitions of that 2xx with the same To tag.
-    Ack { invite: ClientTxId, draft: Box<Draft>, to: Whither },
+    Ack { invite: ClientTxId, draft: Box<Draft>, to: Whither, side: Side },
     /// Give this INVITE up: CANCEL when a provisional answer has come (RFC 3261 §9.1), ACK and BYE when a 2xx crosses.
     Abandon { invite: ClientTxId },
     /// In-dialog requests with this tag are for this leg.

@@ -70,6 +70,8 @@ pub struct Ask {
     pub reason: String,
     /// For `{referred_to}`: the user part of Refer-To.
     pub referred_to: String,
+    /// The asking message's lines that `[escalation.params]` names with `{header.NAME}`; empty when no message asked.
+    pub headers: Vec<Carried>,
 }
 
 /// Which of the ways in (product.md §4).
@@ -207,7 +209,7 @@ pub struct Plan {
     pub targets: Vec<PlannedTarget>,
     /// All header lines that policy puts into the INVITE: X-EI, X- headers, PAI and the like, in order.
     pub headers: Vec<Carried>,
-    /// The same for an INVITE that leaves over UDP, when the budget dropped some.
+    /// The same for an INVITE that leaves over UDP, when `headers.budget` takes something away; `None`: no difference.
     pub udp_headers: Option<Vec<Carried>>,
     pub rules: Arc<Rules>,
     /// Lines for the log, each said once: what was repaired, dropped, missing.
@@ -253,11 +255,15 @@ pub struct Situation<'a> {
     /// Resolved addresses of a configured name; empty when none is known yet.
     pub resolve: &'a dyn Resolve,
     pub call_id: &'a str,
+    /// Our `host[:port]` as Synthflow sees it: stands where CXone's hosts stood in what is passed on to Synthflow.
+    pub our_host: &'a str,
+    /// The same towards CXone.
+    pub our_host_caller: &'a str,
     /// A number for jitter, uniform in 0..1000.
     pub dice: u16,
 }
 
 /// The resolved names, as policy sees them.
 pub trait Resolve: std::fmt::Debug {
-    fn addresses(&self, name: &TargetName) -> &[IpAddr];
+    fn addresses(&self, name: &TargetName) -> Vec<IpAddr>;
 }
