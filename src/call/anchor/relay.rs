@@ -13,8 +13,8 @@
 //!
 //! **What the window costs.** A peer behind NAT speaks from an address that its SDP cannot know, so for two seconds after each new
 //! SDP the first valid packet from anywhere is believed. A stranger who guesses the port and comes first in that window is heard, and
-//! hears, until the SDP's own address speaks; if the peer really is behind NAT, which is never, he keeps the stream until the next
-//! SDP. Whoever knows that no peer is behind NAT sets `sdp` and closes the window. The SDP's address wins at any time: signalling
+//! hears, until the SDP's own address speaks; if the peer really is behind NAT, that is never, and he keeps the stream until an SDP
+//! names another address. Whoever knows that no peer is behind NAT sets `sdp` and closes the window. The SDP's address wins at any time: signalling
 //! vouches for it. After the window a stranger's packet does nothing, whatever its SSRC (RFC 3550 §8.2 lets a peer change its own).
 
 use std::net::SocketAddr;

@@ -232,6 +232,7 @@ fn what_is_no_description_is_refused_by_name() {
     assert_eq!(error(""), "no o= line");
     assert_eq!(error("o=- 1 1 IN IP4 1.2.3.4\n"), "v= must be the first line, and only that");
     assert_eq!(error(&format!("{head}v=0\n")), "v= must be the first line, and only that");
+    assert_eq!(error("v=1\no=- 1 1 IN IP4 1.2.3.4\n"), "a version that is not 0");
     assert_eq!(error("v=0\ns=-\n"), "no o= line");
     assert_eq!(error("v=0\no=- 1 IN IP4 1.2.3.4\n"), "an o= line without its six fields");
     assert_eq!(error(&format!("{head}o=- 1 1 IN IP4 1.2.3.4\n")), "a second o= line, or one in a stream");
