@@ -430,10 +430,7 @@ mod tests {
     #[test]
     fn without_any_x_header_the_warning_asks_for_the_trunk_groups_setting() {
         let plan = planned(test_config(), &invite(&[]));
-        assert_eq!(
-            plan.warnings,
-            ["no contact id: no X- header arrived: is the custom-header setting of CXone's trunk group on?"]
-        );
+        assert_eq!(plan.warnings, ["no contact id: no X- header arrived: is the custom-header setting of CXone's trunk group on?"]);
         let mut config = test_config();
         config.cxone.missing_contact_id = MissingContactId::Reject;
         let refusal = refused(config.clone(), &invite(&[]), |_| {});

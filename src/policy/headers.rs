@@ -181,11 +181,8 @@ impl Mapper<'_> {
             from_template.push(letter);
             Some(value)
         };
-        let whole = XEi {
-            s: token('S', &script.s, &templates.s),
-            e: token('E', &script.e, &templates.e),
-            o: token('O', &script.o, &templates.o),
-        };
+        let whole =
+            XEi { s: token('S', &script.s, &templates.s), e: token('E', &script.e, &templates.e), o: token('O', &script.o, &templates.o) };
         let value = whole.print();
         self.x_ei_rows(invite, &value, &defects, &from_template);
         (!value.is_empty()).then(|| carried(b"X-EI", value.as_bytes()))
@@ -516,9 +513,14 @@ mod tests {
     fn no_value_can_break_x_ei() {
         let mut config = test_config();
         config.x_ei.e = header("X-Id");
-        for (id, value, warned) in
-            [("a;S.evil;", "E.a;", true), (";x", "", true), ("", "", false), ("  ", "", false), ("a b", "E.a b;", false), ("a\tb", "E.a;", true)]
-        {
+        for (id, value, warned) in [
+            ("a;S.evil;", "E.a;", true),
+            (";x", "", true),
+            ("", "", false),
+            ("  ", "", false),
+            ("a b", "E.a b;", false),
+            ("a\tb", "E.a;", true),
+        ] {
             let (found, warnings) = x_ei(&config, &[&format!("X-Id: {id}")]);
             assert_eq!(found, value, "{id:?}");
             assert_eq!(warnings.iter().any(|w| w.starts_with("x_ei.E: ")), warned, "{id:?} {warnings:?}");

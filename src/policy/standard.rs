@@ -285,9 +285,7 @@ mod tests {
             (
                 Name::HistoryInfo,
                 "<sip:a@10.0.0.1?Reason=SIP%3Bcause%3D302>;index=1,<sips:b@10.0.0.2>;index=1.1",
-                Some(
-                    "History-Info: <sip:a@203.0.113.10:5060?Reason=SIP%3Bcause%3D302>;index=1,<sips:b@203.0.113.10:5060>;index=1.1",
-                ),
+                Some("History-Info: <sip:a@203.0.113.10:5060?Reason=SIP%3Bcause%3D302>;index=1,<sips:b@203.0.113.10:5060>;index=1.1"),
             ),
             (Name::Diversion, "<sip:10.0.0.1>", Some("Diversion: <sip:203.0.113.10:5060>")),
             (Name::Diversion, "<sip:a@x@10.0.0.1>", Some("Diversion: <sip:a@203.0.113.10:5060>")),
