@@ -174,8 +174,7 @@ mod tests {
     fn policy(config: Config, lines: &[&str]) -> FixedPolicy {
         let (config, invite) = (Arc::new(config), invite(lines));
         let contact = crate::ids::ContactId::new("42");
-        let facts =
-            Facts { contact: Some(&contact), contact_header: None, call_id: "0CALL", our_host: "203.0.113.10:5060", trace: false };
+        let facts = Facts { contact: Some(&contact), contact_header: None, call_id: "0CALL", our_host: "203.0.113.10:5060", trace: false };
         let words = call_words(&config, &invite, facts);
         FixedPolicy::new(&config, &invite, words, "203.0.113.1:5060", "203.0.113.2:5061")
     }
@@ -256,15 +255,7 @@ mod tests {
         let text: Vec<String> = params.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(
             text,
-            [
-                "p1=Billing EN",
-                "p2=X-Escalate: billing",
-                "p3=SIG1",
-                "p4=wants a refund now",
-                "p5=gold",
-                "p6=ref=+1",
-                "p8=+12065551234"
-            ]
+            ["p1=Billing EN", "p2=X-Escalate: billing", "p3=SIG1", "p4=wants a refund now", "p5=gold", "p6=ref=+1", "p8=+12065551234"]
         );
     }
 

@@ -200,7 +200,6 @@ fn bounded(mut text: String) -> String {
     text
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,9 +270,11 @@ mod tests {
     #[test]
     fn an_unknown_queue_on_a_bye_passes_or_goes_to_the_default_but_is_never_refused() {
         let mut rules = test_config().escalation;
-        for (unknown, verdict) in
-            [(UnknownQueue::Default, "escalate escalate"), (UnknownQueue::Pass, "escalate vip"), (UnknownQueue::Refuse, "escalate escalate")]
-        {
+        for (unknown, verdict) in [
+            (UnknownQueue::Default, "escalate escalate"),
+            (UnknownQueue::Pass, "escalate vip"),
+            (UnknownQueue::Refuse, "escalate escalate"),
+        ] {
             rules.unknown_queue = unknown;
             assert_eq!(of_bye(&rules, &["X-Queue: vip"]), format!("{verdict} (X-Queue: vip)"));
         }
@@ -352,7 +353,8 @@ mod tests {
         ] {
             let own = format!("User-to-User: {value}");
             assert_eq!(of_refer(&rules, &["Refer-To: <sip:vip@h>", &own]), "Billing EN [vip] (refer)", "{value}");
-            let escaped: String = value.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+            let escaped: String =
+                value.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
             let in_uri = format!("Refer-To: <sip:vip@h?User-to-User={escaped}>");
             assert_eq!(of_refer(&rules, &[&in_uri]), "Billing EN [vip] (refer)", "{in_uri}");
         }
