@@ -1,6 +1,9 @@
 //! Golden files of `backchannel headers`: each `tests/headers/NAME.sip` becomes `NAME.txt`. After a wanted change:
 //! `BACKCHANNEL_BLESS=1 cargo test --test headers`, and read the difference.
 
+// Helpers of tests are not inside a `#[test]`, which is where clippy.toml allows it.
+#![allow(clippy::expect_used)]
+
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;

@@ -280,7 +280,7 @@ fn print(config: &Config, invite: &Message, plan: &Plan, planned: &PlannedTarget
     draft.put("Supported", "100rel, timer, norefersub");
     draft.put("User-Agent", "Backchannel");
     for line in headers {
-        draft.put(&text(&line.name), &line.value);
+        draft.put(&String::from_utf8_lossy(&line.name), &line.value);
     }
     if !sdp.is_empty() {
         draft.body("application/sdp", sdp.clone());
