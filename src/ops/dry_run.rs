@@ -302,7 +302,7 @@ impl DryRun {
         for outgoing in &self.outgoing {
             out.push_str(&format!("Over {}: {}\n\n", outgoing.transport, self.size(outgoing)));
             for line in outgoing.message.trim_end().lines() {
-                out.push_str(&format!("  {line}").trim_end_matches(' '));
+                out.push_str(format!("  {line}").trim_end_matches(' '));
                 out.push('\n');
             }
             out.push('\n');
