@@ -127,6 +127,11 @@ pub trait CallPolicy: Send + Sync {
 
     fn read_refer(&self, refer: &Message) -> ReferVerdict;
 
+    /// `on_bot_lost = "signal"`: what a leg of Synthflow that died without a BYE asks for.
+    fn read_bot_lost(&self) -> Option<Ask> {
+        None
+    }
+
     /// `p1…` of the signal (`[escalation.params]`), in order of their names; empty results are left out.
     fn signal_params(&self, ask: &Ask, signal_id: &str) -> Vec<(CompactString, String)>;
 }
@@ -204,7 +209,7 @@ pub struct Plan {
     pub targets: Vec<PlannedTarget>,
     /// All header lines that policy puts into the INVITE: X-EI, X- headers, PAI and the like, in order.
     pub headers: Vec<Carried>,
-    /// The same for an INVITE that leaves over UDP, when `headers.budget` takes something away; `None`: no difference.
+    /// The same for an INVITE that leaves over UDP, when the budget dropped some.
     pub udp_headers: Option<Vec<Carried>>,
     pub rules: Arc<Rules>,
     /// Lines for the log, each said once: what was repaired, dropped, missing.

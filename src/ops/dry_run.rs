@@ -40,6 +40,7 @@ const CALL_ID: &str = "CALL-ID-10";
 const SIP_CALL_ID: &str = "sip-call-id-22-letters";
 const TAG: &str = "tag-of-16-letter";
 const BRANCH: &str = "z9hG4bK-branch-of-23-le";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, MESSAGE, UPDATE, REFER, NOTIFY";
 const RTP_PORT: u16 = 10000;
 const SESSION_ID: u64 = 1_000_000_000;
 /// What stands for an address that only a running process knows: TEST-NET-1 (RFC 5737) for the target, TEST-NET-2 for us.
@@ -264,21 +265,21 @@ fn our_sdp(config: &Config, invite: &Message, warnings: &mut Vec<String>) -> Byt
 fn print(config: &Config, invite: &Message, plan: &Plan, planned: &PlannedTarget, headers: &[Carried], sdp: &Bytes) -> Bytes {
     let transport = planned.target.transport;
     let us = host_port(our_address(config, &config.synthflow.advertise));
-    let to = format!("sip:{}@{}", plan.callee_number, planned.uri_host);
+    let uri = format!("sip:{}@{}", plan.callee_number, planned.uri_host);
     let parameter = if transport == Transport::Udp { "" } else { ";transport=tcp" };
     let user = if plan.caller_user.is_empty() { String::new() } else { format!("{}@", text(&plan.caller_user)) };
-    let mut draft = Draft::request(Method::INVITE, to.as_bytes());
+    let mut draft = Draft::request(Method::INVITE, uri.as_bytes());
     draft.put("Max-Forwards", invite.max_forwards().unwrap_or(70).saturating_sub(1).to_string());
     let mut from = plan.caller_display.to_vec();
     from.extend_from_slice(format!("<sip:{user}{us}>;tag={TAG}").as_bytes());
     draft.put("From", from);
-    draft.put("To", format!("<{to}>"));
+    let host = planned.uri_host.split(';').next().unwrap_or_default();
+    draft.put("To", format!("<sip:{}@{host}>", plan.callee_number));
     draft.put("Call-ID", SIP_CALL_ID);
     draft.put("CSeq", "1 INVITE");
     draft.put("Contact", format!("<sip:{us}{parameter}>"));
-    draft.put("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY");
-    draft.put("Supported", "100rel, timer, norefersub");
-    draft.put("User-Agent", "Backchannel");
+    draft.put("Allow", ALLOW);
+    draft.put("User-Agent", concat!("backchannel/", env!("CARGO_PKG_VERSION")));
     for line in headers {
         draft.put(&String::from_utf8_lossy(&line.name), &line.value);
     }
