@@ -13,6 +13,7 @@ use crate::call::rules::ReferVerdict;
 use crate::config::Config;
 use crate::config::Template;
 use crate::ids::Side;
+use crate::policy::escalation::bot_lost;
 use crate::policy::escalation::read_bye;
 use crate::policy::escalation::read_refer;
 use crate::policy::headers::carried;
@@ -106,6 +107,10 @@ impl CallPolicy for FixedPolicy {
 
     fn read_refer(&self, refer: &Message) -> ReferVerdict {
         read_refer(&self.config.escalation, self.has_contact(), refer, asked_headers(&self.config, refer))
+    }
+
+    fn read_bot_lost(&self) -> Option<Ask> {
+        bot_lost(&self.config.escalation, self.has_contact())
     }
 
     fn signal_params(&self, ask: &Ask, signal_id: &str) -> Vec<(CompactString, String)> {

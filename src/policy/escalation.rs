@@ -4,6 +4,7 @@ use crate::call::rules::Ask;
 use crate::call::rules::AskedBy;
 use crate::call::rules::ByeVerdict;
 use crate::call::rules::Carried;
+use crate::call::rules::OnBotLost;
 use crate::call::rules::ReferVerdict;
 use crate::config::Escalation;
 use crate::policy::numbers::user_text;
@@ -55,6 +56,18 @@ fn plain(rules: &Escalation, text: Option<String>, headers: Vec<Carried>) -> Ask
         referred_to: String::new(),
         headers,
     }
+}
+
+/// A leg of Synthflow that died without a BYE, when `on_bot_lost` wants that signalled: as if an escalating BYE had come, since
+/// the bot has gone in the same way.
+pub fn bot_lost(rules: &Escalation, contact: bool) -> Option<Ask> {
+    (contact && rules.on_bot_lost == OnBotLost::Signal).then(|| Ask {
+        by: AskedBy::Bye,
+        queue: default_queue(rules),
+        reason: "bot lost".to_owned(),
+        referred_to: String::new(),
+        headers: Vec::new(),
+    })
 }
 
 /// What makes this BYE an escalation: the Reason text, or the header that asked. `None`: nothing does, or a header says no.
@@ -378,6 +391,16 @@ mod tests {
         assert_eq!(refused(&rules, true, &good), "");
         rules.accept_refer = false;
         assert!(refused(&rules, true, &good).starts_with("603 escalation.accept"));
+    }
+
+    #[test]
+    fn a_lost_bot_is_signalled_only_when_that_is_configured_and_there_is_a_contact() {
+        let mut rules = test_config().escalation;
+        rules.default_queue = "general".into();
+        assert_eq!(bot_lost(&rules, true), None);
+        rules.on_bot_lost = OnBotLost::Signal;
+        assert_eq!(bot_lost(&rules, false), None);
+        assert_eq!(bot_lost(&rules, true).map(|ask| (ask.by, ask.queue)), Some((AskedBy::Bye, "general".into())));
     }
 
     #[test]
