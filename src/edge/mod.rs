@@ -1,1 +1,7 @@
+//! The roof: the only doors to the world. Clock, sockets, tasks, threads.
 
+pub mod clock;
+pub mod core_loop;
+pub mod resolver;
+pub mod serve;
+pub mod sip;
