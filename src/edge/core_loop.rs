@@ -117,6 +117,8 @@ impl Admission {
 pub struct Dropped {
     /// Connections of strangers.
     pub strangers: u64,
+    /// Connections over `CONNECTIONS_MAX`.
+    pub full: u64,
     /// Datagrams that found the send buffer full.
     pub datagrams: u64,
 }
@@ -176,6 +178,10 @@ impl<C: Core> Shell<C> {
         let admitted = self.admission.admits(remote);
         self.dropped.strangers += u64::from(!admitted);
         admitted
+    }
+
+    pub fn count_full(&mut self) {
+        self.dropped.full += 1;
     }
 
     /// What was dropped since the last question.

@@ -65,7 +65,7 @@ fn accepted<C: Core>(desk: &Desk<C>, stream: TcpStream, remote: SocketAddr) {
     tune_tcp(&stream);
     let stream = Rc::new(stream);
     let Some((conn, wake)) = desk.with(|shell| shell.streams.accepted(remote, stream.clone())) else {
-        return;
+        return desk.with(|shell| shell.count_full());
     };
     desk.give(Input::FlowUp { conn, local, remote, dialled: false });
     let connection = Connection::new(desk.clone(), conn, wake, stream, remote, local, Some(ACCEPTED_IDLE_MAX));
