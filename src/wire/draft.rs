@@ -1,61 +1,351 @@
 //! The writer: a message of ours as an edit list, lines kept or put in order, printed once.
 
+use std::fmt;
+use std::io::Write;
+use std::iter;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use memchr::memchr3;
 
 use crate::ids::LocalTag;
+use crate::wire::header::Via;
+use crate::wire::header::elements;
+use crate::wire::header::scan::find_bare;
+use crate::wire::header::scan::is_blank;
 use crate::wire::message::Line;
 use crate::wire::message::Message;
-use crate::wire::message::Name;
 use crate::wire::method::Method;
+use crate::wire::name::Name;
+use crate::wire::uri::Host;
+
+/// Room for the head of a usual request; a longer one grows.
+const REQUEST_HEAD_BYTES: usize = 2048;
+/// Room in a response beside the lines that it copies.
+const RESPONSE_EXTRA_BYTES: usize = 512;
 
 /// A message of ours before it is printed. A request has no Via yet: the branch and transport are added at print time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Start line without CRLF.
-    start: Vec<u8>,
     method: Method,
-    /// Header lines with their CRLF, in order; no Via of ours, no Content-Length.
-    lines: Vec<u8>,
+    /// 0 in a request.
+    status: u16,
+    /// Start line and header lines in order, each with its CRLF; no Via of ours, no Content-Length.
+    head: Vec<u8>,
+    /// Length of the start line without its CRLF.
+    start: usize,
     body: Bytes,
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Draft {
     pub fn request(method: Method, uri: &[u8]) -> Draft {
-        todo!()
+        let mut head = Vec::with_capacity(REQUEST_HEAD_BYTES + uri.len());
+        write_request_line(&mut head, &method, uri);
+        let start = head.len();
+        head.extend_from_slice(b"\r\n");
+        Draft { method, status: 0, head, start, body: Bytes::new() }
     }
+
     /// A response to `request`: its Vias (`received` and `rport` added to the top one, RFC 3261 §18.2.1, RFC 3581 §4), From, To (with
     /// `tag` added when it has none), Call-ID, CSeq; Timestamp in a 100. `reason` empty: the standard phrase.
     pub fn response(request: &Message, source: SocketAddr, status: u16, reason: &str, tag: Option<&LocalTag>) -> Draft {
-        todo!()
+        let vias: usize = request.lines_of(Name::Via).map(|line| line.raw.len() + 2).sum();
+        let mut head = Vec::with_capacity(vias + RESPONSE_EXTRA_BYTES);
+        let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
+        head.extend_from_slice(b"SIP/2.0 ");
+        write_number(&mut head, usize::from(status));
+        head.push(b' ');
+        extend_clean(&mut head, reason.as_bytes());
+        let start = head.len();
+        head.extend_from_slice(b"\r\n");
+        let mut draft = Draft { method: request.method().clone(), status, head, start, body: Bytes::new() };
+        // The first line that has a value holds the Via that the response is sent by.
+        let mut top = true;
+        for line in request.lines_of(Name::Via) {
+            match if top { stamped(line, source) } else { None } {
+                Some(stamped) => draft.line(&stamped),
+                None => draft.line(line.raw),
+            }
+            top &= line.value.is_empty();
+        }
+        for name in [Name::From, Name::To, Name::CallId, Name::CSeq, Name::Timestamp] {
+            let Some(line) = request.lines_of(name).next() else { continue };
+            match (name, tag) {
+                // RFC 3261 §8.2.6.1: the Timestamp goes back in the 100.
+                (Name::Timestamp, _) if status != 100 => {}
+                (Name::To, Some(tag)) if request.to_tag().is_none() => draft.tagged(line, tag),
+                _ => draft.line(line.raw),
+            }
+        }
+        draft
     }
-    /// Appends a line. CR, LF and NUL in `value` become blanks: no value can end its line.
+
+    fn tagged(&mut self, line: Line<'_>, tag: &LocalTag) {
+        extend_clean(&mut self.head, line.raw.get(..value_end(line)).unwrap_or_default());
+        self.head.extend_from_slice(b";tag=");
+        extend_clean(&mut self.head, tag.as_bytes());
+        self.head.extend_from_slice(b"\r\n");
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        extend_clean(&mut self.head, line);
+        self.head.extend_from_slice(b"\r\n");
+    }
+
+    /// Appends a line. CR, LF and NUL in `value` become blanks: no value can end its line. Content-Length is not ours to put: `print` does.
     pub fn put(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Draft {
-        todo!()
+        if Name::of(name.as_bytes()) != Name::ContentLength {
+            extend_clean(&mut self.head, name.as_bytes());
+            self.head.extend_from_slice(b": ");
+            self.line(value.as_ref());
+        }
+        self
     }
-    /// Appends a received line byte for byte.
+
+    /// Appends a received line byte for byte. A Content-Length and a line without a name stay behind.
     pub fn keep(&mut self, line: Line<'_>) -> &mut Draft {
-        todo!()
+        if line.name != Name::ContentLength && !line.spelled.is_empty() {
+            self.line(line.raw);
+        }
+        self
     }
+
     /// Appends all lines of that name of a received message (Record-Route of a response that makes a dialog).
     pub fn keep_all(&mut self, message: &Message, name: Name) -> &mut Draft {
-        todo!()
+        for line in message.lines_of(name) {
+            self.keep(line);
+        }
+        self
     }
+
     /// Sets the body; an empty `content_type` puts no Content-Type line.
     pub fn body(&mut self, content_type: &str, body: Bytes) -> &mut Draft {
-        todo!()
+        if !content_type.is_empty() {
+            self.put("Content-Type", content_type);
+        }
+        self.body = body;
+        self
     }
+
     pub fn method(&self) -> &Method {
-        todo!()
+        &self.method
     }
-    /// Replaces the Request-URI (another target's host).
+
+    /// 0 in a request.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Without its CRLF.
+    pub fn start_line(&self) -> &[u8] {
+        self.head.get(..self.start).unwrap_or_default()
+    }
+
+    /// Replaces the Request-URI (another target's host). A response has none.
     pub fn set_uri(&mut self, uri: &[u8]) {
-        todo!()
+        if self.status == 0 {
+            let mut start = Vec::with_capacity(uri.len() + 32);
+            write_request_line(&mut start, &self.method, uri);
+            let length = start.len();
+            self.head.splice(..self.start, start);
+            self.start = length;
+        }
     }
+
     /// The bytes. `via`: the value of our Via line, put first (`None` in responses). Content-Length is always printed.
     pub fn print(&self, via: Option<&str>) -> Bytes {
-        todo!()
+        const LENGTH: &[u8] = b"Content-Length: ";
+        let via_bytes = via.map_or(0, |via| b"Via: \r\n".len() + via.len());
+        let digits = self.body.len().max(1).ilog10() as usize + 1;
+        // The exact size: a vector without spare room becomes `Bytes` without another allocation.
+        let mut out = Vec::with_capacity(self.head.len() + via_bytes + LENGTH.len() + digits + 4 + self.body.len());
+        let (start, lines) = self.head.split_at(self.start + 2);
+        out.extend_from_slice(start);
+        if let Some(via) = via {
+            out.extend_from_slice(b"Via: ");
+            extend_clean(&mut out, via.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(lines);
+        out.extend_from_slice(LENGTH);
+        write_number(&mut out, self.body.len());
+        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(&self.body);
+        Bytes::from(out)
     }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft")
+            .field("start", &String::from_utf8_lossy(self.start_line()))
+            .field("head_bytes", &self.head.len())
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
+}
+
+fn extend_clean(out: &mut Vec<u8>, text: &[u8]) {
+    let from = out.len();
+    out.extend_from_slice(text);
+    if memchr3(b'\r', b'\n', 0, text).is_some() {
+        for byte in out.iter_mut().skip(from).filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            *byte = b' ';
+        }
+    }
+}
+
+fn write_request_line(out: &mut Vec<u8>, method: &Method, uri: &[u8]) {
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    extend_clean(out, uri);
+    out.extend_from_slice(b" SIP/2.0");
+}
+
+fn write_number(out: &mut Vec<u8>, number: usize) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{number}");
+}
+
+/// Where the value ends in the raw line: trailing blanks are not part of it.
+fn value_end(line: Line<'_>) -> usize {
+    line.raw.iter().rposition(|&b| !is_blank(b)).map_or(0, |last| last + 1)
+}
+
+/// The Via line with `received` and `rport` in its first value; `None` when the line is right as it is, or unreadable.
+fn stamped(line: Line<'_>, source: SocketAddr) -> Option<Vec<u8>> {
+    let element = elements(line.value).next()?;
+    let via = Via::parse(element)?;
+    let ip = source.ip().to_canonical();
+    let same = matches!(via.host, Host::Ip(sent_by) if sent_by.to_canonical() == ip);
+    // RFC 3581 §4: a server that sees rport MUST fill it, and MUST add `received`, even if it equals the sent-by.
+    if same && !via.params.has("rport") {
+        return None;
+    }
+    // Only blanks and commas can stand before the first element.
+    let from = value_end(line) - line.value.len() + line.value.iter().position(|&b| !is_blank(b) && b != b',')?;
+    let mut out = Vec::with_capacity(line.raw.len() + 64);
+    out.extend_from_slice(line.raw.get(..from)?);
+    for (i, part) in semicolon_parts(element).enumerate() {
+        let name = part.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+        if i == 0 {
+            out.extend_from_slice(part);
+        } else if name.eq_ignore_ascii_case(b"rport") {
+            out.extend_from_slice(b";rport=");
+            write_number(&mut out, usize::from(source.port()));
+        } else if !name.eq_ignore_ascii_case(b"received") {
+            // A `received` that the peer wrote itself would send the response elsewhere.
+            out.push(b';');
+            out.extend_from_slice(part);
+        }
+    }
+    let _ = write!(out, ";received={ip}");
+    out.extend_from_slice(line.raw.get(from + element.len()..)?);
+    Some(out)
+}
+
+/// As `segments` of `Params`, but with their blanks: what is not edited stays as it came.
+fn semicolon_parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    iter::from_fn(move || {
+        let text = rest?;
+        let end = find_bare(text, |b| b == b';');
+        rest = end.and_then(|end| text.get(end + 1..));
+        text.get(..end.unwrap_or(text.len()))
+    })
+}
+
+macro_rules! phrases {
+    ($($status:literal $phrase:literal)*) => {
+        /// The standard reason phrase (RFC 3261 §21 and the IANA registry); for an unknown status the name of its class.
+        pub fn reason_phrase(status: u16) -> &'static str {
+            match status {
+                $($status => $phrase,)*
+                101..200 => "Progress",
+                201..300 => "Success",
+                303..400 => "Redirection",
+                400..500 => "Client Error",
+                500..600 => "Server Error",
+                _ => "Global Failure",
+            }
+        }
+    };
+}
+
+phrases! {
+    100 "Trying"
+    180 "Ringing"
+    181 "Call Is Being Forwarded"
+    182 "Queued"
+    183 "Session Progress"
+    199 "Early Dialog Terminated"
+    200 "OK"
+    202 "Accepted"
+    204 "No Notification"
+    300 "Multiple Choices"
+    301 "Moved Permanently"
+    302 "Moved Temporarily"
+    305 "Use Proxy"
+    380 "Alternative Service"
+    400 "Bad Request"
+    401 "Unauthorized"
+    402 "Payment Required"
+    403 "Forbidden"
+    404 "Not Found"
+    405 "Method Not Allowed"
+    406 "Not Acceptable"
+    407 "Proxy Authentication Required"
+    408 "Request Timeout"
+    410 "Gone"
+    412 "Conditional Request Failed"
+    413 "Request Entity Too Large"
+    414 "Request-URI Too Long"
+    415 "Unsupported Media Type"
+    416 "Unsupported URI Scheme"
+    417 "Unknown Resource-Priority"
+    420 "Bad Extension"
+    421 "Extension Required"
+    422 "Session Interval Too Small"
+    423 "Interval Too Brief"
+    424 "Bad Location Information"
+    425 "Bad Alert Message"
+    428 "Use Identity Header"
+    429 "Provide Referrer Identity"
+    430 "Flow Failed"
+    433 "Anonymity Disallowed"
+    436 "Bad Identity Info"
+    437 "Unsupported Credential"
+    438 "Invalid Identity Header"
+    439 "First Hop Lacks Outbound Support"
+    440 "Max-Breadth Exceeded"
+    469 "Bad Info Package"
+    470 "Consent Needed"
+    480 "Temporarily Unavailable"
+    481 "Call/Transaction Does Not Exist"
+    482 "Loop Detected"
+    483 "Too Many Hops"
+    484 "Address Incomplete"
+    485 "Ambiguous"
+    486 "Busy Here"
+    487 "Request Terminated"
+    488 "Not Acceptable Here"
+    489 "Bad Event"
+    491 "Request Pending"
+    493 "Undecipherable"
+    494 "Security Agreement Required"
+    500 "Server Internal Error"
+    501 "Not Implemented"
+    502 "Bad Gateway"
+    503 "Service Unavailable"
+    504 "Server Time-out"
+    505 "Version Not Supported"
+    513 "Message Too Large"
+    555 "Push Notification Service Not Supported"
+    580 "Precondition Failure"
+    600 "Busy Everywhere"
+    603 "Decline"
+    604 "Does Not Exist Anywhere"
+    606 "Not Acceptable"
+    607 "Unwanted"
+    608 "Rejected"
 }

@@ -1,9 +1,12 @@
 //! Ground floor: bytes to values and back.
 
+mod check;
 pub mod draft;
+mod head;
 pub mod header;
 pub mod message;
 pub mod method;
+mod name;
 pub mod rtp;
 pub mod sdp;
 pub mod stream;
