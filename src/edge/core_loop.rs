@@ -430,3 +430,170 @@ impl<C: Core> Desk<C> {
         self.give(Input::Asked { ask, command });
     }
 }
+
+#[cfg(test)]
+pub mod testing {
+    //! A core that echoes, and doors that lead nowhere.
+
+    use std::future::Future;
+
+    use super::*;
+
+    /// Sends back what it hears; closes a stream behind an echoed BYE; is drained when told to drain.
+    #[derive(Debug, Default)]
+    pub struct StubCore {
+        pub heard: Vec<String>,
+        pub actions: VecDeque<Action>,
+        pub deadline: Option<Time>,
+        pub fired: u32,
+    }
+
+    impl StubCore {
+        pub fn dial_and_send(&mut self, conn: ConnId, addr: SocketAddr, bytes: &'static [u8]) {
+            let target = Target { transport: crate::call::rules::Transport::Tcp, addr };
+            self.actions.push_back(Action::Dial { conn, target });
+            self.actions.push_back(Action::Send { flow: Flow::Stream(conn), bytes: bytes::Bytes::from_static(bytes) });
+        }
+    }
+
+    impl Core for StubCore {
+        fn handle(&mut self, input: Input, _now: Time) {
+            match input {
+                Input::Sip { flow, local, bytes, .. } => {
+                    self.heard.push(format!("sip local {local}"));
+                    let bye = bytes.starts_with(b"BYE");
+                    self.actions.push_back(Action::Send { flow, bytes });
+                    if bye {
+                        self.actions.push_back(Action::Close { flow });
+                    }
+                }
+                Input::FlowUp { dialled, .. } => self.heard.push(if dialled { "up dialled".into() } else { "up".into() }),
+                Input::FlowLost { why, .. } => self.heard.push(format!("lost {why:?}")),
+                Input::Broken { .. } => self.heard.push("broken".into()),
+                Input::Asked { ask, command } => {
+                    self.heard.push(format!("{command:?}"));
+                    self.actions.push_back(Action::Answer { ask, reply: Reply::Draining { calls: 0 } });
+                    self.actions.push_back(Action::Drained);
+                }
+                other => self.heard.push(format!("{other:?}")),
+            }
+        }
+
+        fn handle_timeout(&mut self, now: Time) {
+            if self.deadline.is_some_and(|d| d <= now) {
+                self.deadline = None;
+                self.fired += 1;
+            }
+        }
+
+        fn next_deadline(&self) -> Option<Time> {
+            self.deadline
+        }
+
+        fn poll_action(&mut self) -> Option<Action> {
+            self.actions.pop_front()
+        }
+    }
+
+    struct Nowhere;
+
+    impl Doors for Nowhere {
+        fn bind_ports(&mut self, _: usize, _: bool) {}
+        fn media(&mut self, _: CallHandle, _: Side, _: MediaOrder) {}
+        fn signal(&mut self, _: CallHandle, _: u8, _: Signal, _: Time) {}
+        fn cancel_signal(&mut self, _: CallHandle) {}
+        fn resolve(&mut self, _: QueryId, _: &CompactString) -> bool {
+            false
+        }
+        fn answer(&mut self, _: AskId, _: Reply) {}
+        fn report(&mut self, _: Box<CallEvent>) {}
+    }
+
+    impl<C: Core> Shell<C> {
+        pub fn core(&mut self) -> &mut C {
+            &mut self.core
+        }
+    }
+
+    /// `allow`: one network, as `192.0.2.0/24`.
+    pub fn desk_with(udp: Vec<UdpPort>, allow: &str) -> Desk<StubCore> {
+        let (network, prefix) = allow.split_once('/').unwrap();
+        let allow = Allow { network: network.parse().unwrap(), prefix: prefix.parse().unwrap(), port: None };
+        let core = StubCore::default();
+        Desk::new(Shell::new(core, Clock::start(), udp, Admission::new(vec![allow]), Box::new(Nowhere), Vec::new()))
+    }
+
+    pub fn on_one_thread(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bounded = async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() };
+        tokio::task::LocalSet::new().block_on(&runtime, bounded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::testing::StubCore;
+    use super::testing::desk_with;
+    use super::testing::on_one_thread;
+    use super::*;
+    use crate::b2bua::io::Entry;
+    use crate::ids::RecordId;
+
+    fn after(desk: &Desk<StubCore>, action: Action) -> Vec<String> {
+        desk.with(|shell| shell.core().actions.push_back(action));
+        desk.start();
+        desk.with(|shell| std::mem::take(&mut shell.core().heard))
+    }
+
+    #[test]
+    fn what_an_action_comes_to_is_handed_in_when_the_actions_are_drained() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let entry = Entry::SignalSettled { call: CallHandle(1), outcome: "delivered" };
+            assert_eq!(after(&desk, Action::Record { record: RecordId(4), entry }), ["Recorded { up_to: RecordId(4) }"]);
+            let literal = after(&desk, Action::Resolve { query: QueryId(1), name: "127.0.0.1".into() });
+            assert_eq!(literal, ["Resolved { query: QueryId(1), result: Ok([Reach { ip: 127.0.0.1, local: 127.0.0.1 }]) }"]);
+            let refused = after(&desk, Action::Resolve { query: QueryId(2), name: "x.invalid".into() });
+            assert_eq!(refused, ["Resolved { query: QueryId(2), result: Err(\"too many names are being resolved\") }"]);
+            let flow = Flow::Stream(ConnId(99));
+            let lost = after(&desk, Action::Send { flow, bytes: Bytes::from_static(b"x") });
+            assert_eq!(lost, ["lost Closed(\"not connected\")"]);
+        });
+    }
+
+    #[test]
+    fn a_deadline_set_while_the_timekeeper_sleeps_is_kept() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            tokio::task::spawn_local(desk.clone().keep_time());
+            tokio::task::yield_now().await;
+            desk.with(|shell| {
+                let soon = shell.clock.now() + Duration::from_millis(5);
+                shell.core().deadline = Some(soon + Duration::from_secs(3600));
+            });
+            desk.start();
+            tokio::task::yield_now().await;
+            // An earlier one while it sleeps for the later one.
+            desk.with(|shell| shell.core().deadline = Some(shell.clock.now() + Duration::from_millis(5)));
+            desk.start();
+            while desk.with(|shell| shell.core().fired) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_resolved_target_may_connect_and_a_failed_refresh_does_not_lock_it_out() {
+        let mut admission = Admission::default();
+        let (name, target) = (TargetName("sip.example".into()), "192.0.2.9:40000".parse().unwrap());
+        assert!(!admission.admits(target));
+        let ip = "192.0.2.9".parse().unwrap();
+        admission.learn(&name, &[Reach { ip, local: ip }]);
+        assert!(admission.admits(target));
+        assert!(admission.admits("[::ffff:192.0.2.9]:5060".parse().unwrap()));
+        admission.learn(&name, &[]);
+        assert!(admission.admits(target));
+    }
+}

@@ -396,3 +396,51 @@ impl<C: Core> Orders<C> {
         self.desk.ask(ask, command);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::path::Path;
+
+    use super::*;
+    use crate::edge::core_loop::testing::StubCore;
+
+    fn config() -> Arc<Config> {
+        let text = "[sip]\nlisten = [\"udp://127.0.0.1:5060\", \"tcp://127.0.0.1:5060\"]\n[cxone]\nallow = [\"127.0.0.1\"]\n\
+                    [synthflow]\ntarget = \"sip:127.0.0.1:5070\"\n[escalation]\naccept = []\n";
+        let none = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
+        let mut config = Config::parse(text, Path::new("config.toml"), &|_| None, &none).unwrap().config;
+        config.sip.listen.iter_mut().for_each(|l| l.addr.set_port(0));
+        Arc::new(config)
+    }
+
+    #[test]
+    fn a_node_says_its_ports_answers_and_leaves_when_drained() {
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (remote, end) = Remote::new();
+        let options = ServeOptions { quiet: true, ready: Some(ready), remote: Some(end), ..ServeOptions::default() };
+        let node = std::thread::spawn(move || run_core(config(), options, |_, _| StubCore::default()));
+        let bound = is_ready.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(bound.listeners.len(), 2);
+        // One URI names both transports.
+        assert_eq!(bound.listeners[0].addr, bound.listeners[1].addr);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        peer.send_to(b"hello", bound.listeners[0].addr).unwrap();
+        let mut back = [0u8; 16];
+        assert_eq!(peer.recv(&mut back).unwrap(), 5);
+        assert_eq!(remote.ask(Command::Drain { within: Duration::from_secs(1) }), Some(Reply::Draining { calls: 0 }));
+        assert_eq!(node.join().unwrap(), Ok(()));
+        assert_eq!(remote.ask(Command::Counts), None);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_named_with_its_cause() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let listen = Listen { transport: Transport::Udp, addr: taken.local_addr().unwrap() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let why = runtime.block_on(async { Sockets::bind(&[listen]).err().unwrap() });
+        assert!(why.0.starts_with(&format!("cannot listen on udp://{}: ", listen.addr)), "{why}");
+        assert!(why.0.contains("in use"), "{why}");
+    }
+}

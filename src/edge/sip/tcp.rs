@@ -30,6 +30,9 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// A message whose rest does not come within this time of its first byte closes the connection.
 pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Fewer bytes may be half a keep-alive, whose other half is not owed.
+const MESSAGE_BEGUN_BYTES: usize = 4;
+
 /// An accepted connection without a byte in either direction.
 pub const ACCEPTED_IDLE_MAX: Duration = Duration::from_secs(30 * 60);
 
@@ -243,11 +246,10 @@ impl<C: Core> Connection<C> {
                 }
             }
         }
-        match self.framer.pending() {
-            0 => self.begun = None,
-            _ => {
-                self.begun.get_or_insert(self.last_byte);
-            }
+        if self.framer.pending() < MESSAGE_BEGUN_BYTES {
+            self.begun = None;
+        } else {
+            self.begun.get_or_insert(self.last_byte);
         }
         Ok(())
     }
@@ -284,5 +286,170 @@ impl<C: Core> Connection<C> {
             return Err(End::Lost(format!("idle for {} min", max.as_secs() / 60)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::edge::core_loop::testing::StubCore;
+    use crate::edge::core_loop::testing::desk_with;
+    use crate::edge::core_loop::testing::on_one_thread;
+    use crate::edge::sip::stream::TCP_WRITE_QUEUE_BYTES_MAX;
+    use crate::ids::CONN_DIALLED;
+
+    const OPTIONS: &[u8] = b"OPTIONS sip:x SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+    const BYE: &[u8] = b"BYE sip:x SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+
+    async fn listening(allow: &str) -> (Desk<StubCore>, SocketAddr) {
+        let desk = desk_with(Vec::new(), allow);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::task::spawn_local(accept(desk.clone(), listener));
+        (desk, addr)
+    }
+
+    async fn heard(desk: &Desk<StubCore>, what: &str) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !desk.with(|shell| shell.core().heard.iter().any(|h| h.contains(what))) {
+            assert!(Instant::now() < until, "{what} not in {:?}", desk.with(|shell| shell.core().heard.clone()));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[test]
+    fn a_message_in_two_pieces_is_one_input_and_a_ping_gets_crlf() {
+        on_one_thread(async {
+            let (_desk, addr) = listening("127.0.0.1/32").await;
+            let mut peer = TcpStream::connect(addr).await.unwrap();
+            // RFC 5626 §3.5.1: a double CRLF is answered with a single one.
+            peer.write_all(b"\r\n\r\n").await.unwrap();
+            let mut pong = [0u8; 2];
+            peer.read_exact(&mut pong).await.unwrap();
+            assert_eq!(&pong, b"\r\n");
+            // RFC 3261 §18.3: the message ends where Content-Length says.
+            peer.write_all(&OPTIONS[..20]).await.unwrap();
+            tokio::task::yield_now().await;
+            peer.write_all(&OPTIONS[20..]).await.unwrap();
+            let mut echo = vec![0u8; OPTIONS.len()];
+            peer.read_exact(&mut echo).await.unwrap();
+            assert_eq!(echo, OPTIONS);
+        });
+    }
+
+    #[test]
+    fn what_was_sent_before_a_close_still_leaves_and_the_core_hears_nothing_more() {
+        on_one_thread(async {
+            let (desk, addr) = listening("127.0.0.1/32").await;
+            let mut peer = TcpStream::connect(addr).await.unwrap();
+            peer.write_all(BYE).await.unwrap();
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, BYE);
+            assert!(desk.with(|shell| !shell.core().heard.iter().any(|h| h.contains("lost"))));
+        });
+    }
+
+    #[test]
+    fn text_that_is_not_sip_is_told_to_the_core_and_closed() {
+        on_one_thread(async {
+            let (desk, addr) = listening("127.0.0.1/32").await;
+            let mut peer = TcpStream::connect(addr).await.unwrap();
+            peer.write_all(b"\x16\x03\x01 hello").await.unwrap();
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).await.unwrap();
+            heard(&desk, "broken").await;
+        });
+    }
+
+    #[test]
+    fn a_stranger_is_closed_before_it_is_heard() {
+        on_one_thread(async {
+            let (desk, addr) = listening("192.0.2.0/24").await;
+            let mut peer = TcpStream::connect(addr).await.unwrap();
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).await.unwrap();
+            assert!(all.is_empty());
+            assert!(desk.with(|shell| shell.core().heard.is_empty()));
+            assert_eq!(desk.with(|shell| shell.take_dropped()).strangers, 1);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_closes_is_lost() {
+        on_one_thread(async {
+            let (desk, addr) = listening("127.0.0.1/32").await;
+            drop(TcpStream::connect(addr).await.unwrap());
+            heard(&desk, "lost").await;
+            assert!(desk.with(|shell| shell.is_flushed()));
+        });
+    }
+
+    #[test]
+    fn what_is_sent_while_dialling_leaves_when_the_connection_is_up() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let conn = ConnId(CONN_DIALLED | 7);
+            desk.with(|shell| shell.core().dial_and_send(conn, far.local_addr().unwrap(), OPTIONS));
+            desk.start();
+            let (mut peer, _) = far.accept().await.unwrap();
+            let mut first = vec![0u8; OPTIONS.len()];
+            peer.read_exact(&mut first).await.unwrap();
+            assert_eq!(first, OPTIONS);
+            heard(&desk, "up dialled").await;
+        });
+    }
+
+    #[test]
+    fn a_refused_dial_is_told_once() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            desk.with(|shell| shell.core().dial_and_send(ConnId(CONN_DIALLED | 7), nobody, OPTIONS));
+            desk.start();
+            heard(&desk, "lost NotConnected").await;
+            assert_eq!(desk.with(|shell| shell.core().heard.len()), 1);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_lost_at_one_byte_over_the_bound() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let conn = ConnId(CONN_DIALLED | 7);
+            desk.with(|shell| {
+                let remote = "127.0.0.1:9".parse().unwrap();
+                assert!(shell.streams.dialling(conn, remote).is_some());
+                let full = Bytes::from(vec![0u8; TCP_WRITE_QUEUE_BYTES_MAX]);
+                assert!(shell.streams.send(conn, full).is_ok());
+                assert!(shell.streams.send(conn, Bytes::from_static(b"x")).is_err());
+                assert_eq!(shell.streams.fate(conn), Fate::Gone);
+            });
+        });
+    }
+
+    #[test]
+    fn half_a_message_may_take_ten_seconds_and_half_a_ping_for_ever() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let stream = Rc::new(TcpStream::connect(addr).await.unwrap());
+            let mut c = Connection::new(desk, ConnId(1), Rc::new(Notify::new()), stream, addr, addr, Some(ACCEPTED_IDLE_MAX));
+            c.framer.push(b"\r\n");
+            assert!(c.frames().is_ok() && c.begun.is_none());
+            c.framer.push(&OPTIONS[..OPTIONS.len() - 1]);
+            assert!(c.frames().is_ok() && c.begun.is_some());
+            assert!(c.check().is_ok());
+            c.begun = Instant::now().checked_sub(MESSAGE_TIME_MAX);
+            assert!(matches!(c.check(), Err(End::Lost(_))));
+            c.framer.push(&OPTIONS[OPTIONS.len() - 1..]);
+            assert!(c.frames().is_ok() && c.begun.is_none());
+            assert!(c.check().is_ok());
+        });
     }
 }

@@ -127,3 +127,58 @@ fn read_some<C: Core>(desk: &Desk<C>, id: ListenerId, socket: &UdpSocket, bound:
     }
     READS_IN_A_ROW_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::core_loop::testing::desk_with;
+    use crate::edge::core_loop::testing::on_one_thread;
+    use crate::edge::sip::bind_udp;
+
+    #[test]
+    fn a_datagram_is_answered_from_the_listener_and_a_wildcard_is_named_by_its_route() {
+        on_one_thread(async {
+            let port = UdpPort::new(ListenerId(3), bind_udp("0.0.0.0:0".parse().unwrap()).unwrap()).unwrap();
+            let there: SocketAddr = format!("127.0.0.1:{}", port.bound.port()).parse().unwrap();
+            let desk = desk_with(vec![port], "127.0.0.1/32");
+            tokio::task::spawn_local(serve(desk.clone(), ListenerId(3)));
+            let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            // One byte more than a SIP message may have is the core's business; the largest datagram must come through whole.
+            let large = vec![b'x'; 65_507];
+            peer.send_to(&large, there).await.unwrap();
+            let mut back = vec![0u8; DATAGRAM_BYTES_MAX];
+            let (len, from) = peer.recv_from(&mut back).await.unwrap();
+            assert_eq!((len, from), (large.len(), there));
+            let heard = desk.with(|shell| shell.core().heard.clone());
+            assert!(heard[0].contains(&format!("local {there}")), "{heard:?}");
+        });
+    }
+
+    #[test]
+    fn an_ipv6_listener_leaves_the_port_to_an_ipv4_one() {
+        on_one_thread(async {
+            let v4 = UdpPort::new(ListenerId(0), bind_udp("0.0.0.0:0".parse().unwrap()).unwrap()).unwrap();
+            let same = SocketAddr::new("::".parse().unwrap(), v4.bound.port());
+            match bind_udp(same) {
+                Ok(_) => {}
+                // A host without IPv6 cannot show it.
+                Err(e) => assert_ne!(e.kind(), io::ErrorKind::AddrInUse),
+            }
+        });
+    }
+
+    #[test]
+    fn one_datagram_more_than_may_wait_is_dropped_and_counted() {
+        on_one_thread(async {
+            let mut port = UdpPort::new(ListenerId(0), bind_udp("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+            let remote = "127.0.0.1:9".parse().unwrap();
+            // As if the send buffer were full.
+            port.waiting.extend((0..UDP_WAITING_DATAGRAMS_MAX).map(|_| (remote, Bytes::from_static(b"x"))));
+            assert!(port.send(remote, Bytes::from_static(b"y")).is_ok());
+            assert_eq!((port.take_dropped(), port.take_dropped()), (1, 0));
+            port.socket.writable().await.unwrap();
+            assert!(port.flush().is_empty());
+            assert!(port.is_flushed());
+        });
+    }
+}
