@@ -220,3 +220,89 @@ impl<'a> List<'a, '_> {
         }
     }
 }
+
+#[cfg(test)]
+pub mod samples {
+    //! One event of every kind.
+
+    use super::*;
+    use crate::ids::CallId;
+    use crate::ids::ContactId;
+    use crate::ids::SipCallId;
+    use crate::report::By;
+    use crate::time::Time;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    pub fn event(n: u64, fact: Fact) -> CallEvent {
+        let at = Time::from_micros(1_787_407_387_412_000) + MS * 10 * u32::try_from(n).unwrap();
+        CallEvent { at, call: CallId::new("7Q2K"), contact: Some(ContactId::new("48812")), fact }
+    }
+
+    /// In the order of `Fact`; the last is a second `EscalationSettled`.
+    pub fn all() -> Vec<CallEvent> {
+        let facts = start().into_iter().chain(rest());
+        facts.enumerate().map(|(n, fact)| event(n as u64, fact)).collect()
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn start() -> Vec<Fact> {
+        let (a, b) = (SipCallId::new("a-1@cx"), SipCallId::new("b7f"));
+        let stats = MediaStats { rx: 7641, rx_bytes: 1_314_252, tx: 7650, rtcp_rx: 30, dropped: 2 };
+        vec![
+            Fact::Offered { caller_call_id: a.clone(), source: addr("192.0.2.1:5060"), from: "+12065550123".into(), to: "+12065551234".into() },
+            Fact::Refused { caller_call_id: a.clone(), source: addr("[2001:db8::1]:5060"), status: 503, why: "max_calls 2000".into() },
+            Fact::Dialled { callee_call_id: b.clone(), target: addr("198.51.100.2:32681"), transport: "TCP", attempt: 1, bytes: 1412 },
+            Fact::Progress { status: 183, early_media: true },
+            Fact::Answered {
+                caller_call_id: a.clone(),
+                callee_call_id: b.clone(),
+                pdd: MS * 912,
+                codec: "PCMU".into(),
+                caller_rtp: Some(addr("192.0.2.1:40110")),
+                callee_rtp: None,
+            },
+            Fact::Failed {
+                by: By::Synthflow,
+                status: 486,
+                why: "Busy \"Here\"\r\nX".into(),
+                caller_call_id: a.clone(),
+                callee_call_id: None,
+                after: MS * 340,
+            },
+            Fact::Ended {
+                by: By::Cxone,
+                why: "BYE".into(),
+                cause: 16,
+                duration: Duration::from_secs(153),
+                caller_call_id: a,
+                callee_call_id: b,
+                caller_media: stats,
+                callee_media: MediaStats::default(),
+                signals: 1,
+            },
+            Fact::Warning { text: "X-EI repaired: a blank in E".into() },
+        ]
+    }
+
+    fn rest() -> Vec<Fact> {
+        let settled = |outcome, why: &str| Fact::EscalationSettled { outcome, queue: "billing".into(), tries: 2, took: MS * 5_184, why: why.into() };
+        vec![
+            Fact::NoAck { side: Side::Caller, contact_uri: "sip:203.0.113.10:5060".into(), sent: 3 },
+            Fact::Latched { side: Side::Callee, said: Some(addr("10.0.0.9:4000")), wire: addr("198.51.100.2:4000") },
+            Fact::MediaIdle { after: Duration::from_secs(60) },
+            Fact::EscalationRequested { by: "refer", queue: "billing".into(), signal: "0A1B".into() },
+            Fact::EscalationRefused { by: "refer", why: "no contact id".into() },
+            Fact::SignalTry { try_no: 1, signal: "0A1B".into() },
+            Fact::SignalAnswered { try_no: 1, http: Some(204), took: MS * 184, text: String::new() },
+            settled("delivered", ""),
+            Fact::LegEnded { side: Side::Callee, by: By::Synthflow, why: "BYE".into() },
+            Fact::LegLost { side: Side::Callee, why: "connection reset".into() },
+            Fact::Message { side: Side::Callee, sent: true, line: "INVITE sip:+12065551234@198.51.100.2 SIP/2.0".into(), note: "X-EI: E.48812;".into() },
+            settled("unknown", "no answer"),
+        ]
+    }
+}

@@ -90,10 +90,12 @@ fn row(out: &mut String, side: Side, span: &str) {
 fn across(out: &mut String, event: &CallEvent) {
     let mut text = format!("* {}", event.fact.word());
     for (name, value) in facts::fields(event, &Redactor::off()) {
-        if matches!(name.as_ref(), "call" | "contact" | "a" | "b" | "signal") {
+        let detail = name.ends_with("_bytes") || name.ends_with("_rtcp") || name.ends_with("_drop");
+        if detail || matches!(name.as_ref(), "call" | "contact" | "a" | "b" | "signal") {
             continue;
         }
         let _ = match value {
+            Value::Text(v) if v.contains(' ') => write!(text, " {name}=\"{v}\""),
             Value::Text(v) => write!(text, " {name}={v}"),
             Value::Number(v) => write!(text, " {name}={v}"),
             Value::Bool(v) => write!(text, " {name}={v}"),
@@ -134,5 +136,69 @@ fn difference(d: Duration) -> String {
         1_000..60_000 => format!("+{}.{:03}s", millis / 1_000, millis % 1_000),
         60_000..3_600_000 => format!("+{}m{:02}s", millis / 60_000, millis / 1_000 % 60),
         _ => format!("+{}h{:02}m", millis / 3_600_000, millis / 60_000 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SipCallId;
+    use crate::ops::facts::samples;
+    use crate::ops::facts::samples::event;
+    use crate::report::By;
+
+    fn message(side: Side, sent: bool, line: &str, note: &str) -> Fact {
+        Fact::Message { side, sent, line: line.into(), note: note.into() }
+    }
+
+    fn escalated_call() -> Vec<CallEvent> {
+        let settled = Fact::EscalationSettled {
+            outcome: "delivered",
+            queue: "billing".into(),
+            tries: 1,
+            took: Duration::from_millis(184),
+            why: String::new(),
+        };
+        let from = "+12065550123".to_owned();
+        vec![
+            event(0, message(Side::Caller, false, "INVITE sip:+12065551234@203.0.113.10 SIP/2.0", "X-ContactID: 48812")),
+            event(0, Fact::Offered { caller_call_id: SipCallId::new("a"), source: ([192, 0, 2, 1], 5060).into(), from, to: "+12065551234".into() }),
+            event(0, message(Side::Caller, true, "SIP/2.0 100 Trying", "")),
+            event(1, message(Side::Callee, true, "INVITE sip:+12065551234@sip.us.synthflow.ai:32681;transport=tcp SIP/2.0", "X-EI: E.48812;")),
+            event(90, message(Side::Callee, false, "SIP/2.0 200 OK", "")),
+            event(91, message(Side::Caller, true, "SIP/2.0 200 OK", "")),
+            event(9_000, message(Side::Callee, false, "REFER sip:bc@203.0.113.10 SIP/2.0", "Refer-To: <sip:billing@x>")),
+            event(9_000, Fact::EscalationRequested { by: "refer", queue: "billing".into(), signal: "S1".into() }),
+            event(9_000, message(Side::Callee, true, "SIP/2.0 202 Accepted", "")),
+            event(9_001, Fact::SignalTry { try_no: 1, signal: "S1".into() }),
+            event(9_020, Fact::SignalAnswered { try_no: 1, http: Some(204), took: Duration::from_millis(184), text: String::new() }),
+            event(9_020, settled),
+            event(9_020, message(Side::Callee, true, "NOTIFY sip:sf@198.51.100.2 SIP/2.0", "SIP/2.0 200 OK")),
+            event(9_200, message(Side::Caller, false, "BYE sip:bc@203.0.113.10 SIP/2.0", "")),
+            event(9_200, Fact::LegEnded { side: Side::Caller, by: By::Cxone, why: "BYE".into() }),
+        ]
+    }
+
+    #[test]
+    fn an_escalated_call_is_drawn_in_three_columns() {
+        assert_eq!(ladder(&escalated_call()), include_str!("golden/ladder.txt"));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_terminal_whatever_a_peer_writes() {
+        let mut events = samples::all();
+        events.push(event(99, message(Side::Caller, true, &"é\u{1b}\r\n".repeat(200), &"n\t".repeat(200))));
+        let drawn = ladder(&events);
+        for line in drawn.lines() {
+            assert!(line.chars().count() <= LADDER_COLUMNS_MAX && LADDER_COLUMNS_MAX <= 110, "{line}");
+            assert!(!line.contains(char::is_control), "{line:?}");
+        }
+        assert_eq!(ladder(&[]), "");
+    }
+
+    #[test]
+    fn differences_stay_short() {
+        let shown = [999, 1_000, 59_999, 60_000, 3_599_999, 86_399_999].map(|ms| difference(Duration::from_millis(ms)));
+        assert_eq!(shown, ["+999ms", "+1.000s", "+59.999s", "+1m00s", "+59m59s", "+23h59m"]);
     }
 }

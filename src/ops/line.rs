@@ -156,3 +156,67 @@ fn cut(text: &str) -> &str {
     }
     &text[..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::facts::samples;
+
+    fn printed(format: LogFormat) -> String {
+        samples::all().iter().map(|e| of_event(format, e, &Redactor::off()) + "\n").collect()
+    }
+
+    #[test]
+    fn every_event_prints_as_version_1_of_the_format_says() {
+        assert_eq!(printed(LogFormat::Pretty), include_str!("golden/pretty.txt"));
+        assert_eq!(printed(LogFormat::Logfmt), include_str!("golden/logfmt.txt"));
+        assert_eq!(printed(LogFormat::Json), include_str!("golden/json.txt"));
+    }
+
+    #[test]
+    fn every_json_line_is_json_with_the_same_fields() {
+        for event in samples::all() {
+            let line = of_event(LogFormat::Json, &event, &Redactor::off());
+            let read: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
+            let fields = facts::fields(&event, &Redactor::off());
+            assert_eq!(read.len(), fields.len() + 4, "{line}");
+            for (name, value) in fields {
+                match value {
+                    Value::Text(text) => assert_eq!(read[name.as_ref()], text.as_ref()),
+                    Value::Number(n) => assert_eq!(read[name.as_ref()], n),
+                    Value::Bool(b) => assert_eq!(read[name.as_ref()], b),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_end_the_line_nor_forge_a_field() {
+        let at = Time::from_micros(0);
+        let fields = vec![("why".into(), Value::Text("x\r\n\u{1b}[2J by=\"me\" \\ \u{202e}".into())), ("none".into(), Value::Text("".into()))];
+        let line = of_fields(LogFormat::Pretty, at, Level::Error, "a\nb", &fields);
+        assert_eq!(line, r#"1970-01-01T00:00:00.000Z E a\nb why="x\r\n\u001b[2J by=\"me\" \\ \u202e" none="""#);
+        let read: serde_json::Value = serde_json::from_str(&of_fields(LogFormat::Json, at, Level::Error, "a", &fields)).unwrap();
+        assert_eq!(read["why"], "x\r\n\u{1b}[2J by=\"me\" \\ \u{202e}");
+    }
+
+    #[test]
+    fn one_byte_over_the_bound_is_cut_between_characters() {
+        let at = Time::from_micros(0);
+        let print = |text: &str| of_fields(LogFormat::Logfmt, at, Level::Info, "x", &vec![("v".into(), Value::Text(text.to_owned().into()))]);
+        let whole = "y".repeat(LOG_VALUE_BYTES_MAX);
+        assert!(print(&whole).ends_with(&format!("v={whole}")));
+        let over = "y".repeat(LOG_VALUE_BYTES_MAX - 1) + "é";
+        assert!(print(&over).ends_with("y…\""));
+        assert!(!print(&over).contains('é'));
+    }
+
+    #[test]
+    fn redaction_hides_the_numbers_and_leaves_the_contact_id() {
+        let redactor = Redactor::new(true, "bc-1");
+        let all: String = samples::all().iter().map(|e| of_event(LogFormat::Json, e, &redactor) + "\n").collect();
+        assert!(!all.contains("2065550123") && !all.contains("2065551234"), "{all}");
+        assert_eq!(all.matches("\"contact\":\"48812\"").count(), samples::all().len());
+        assert!(all.contains("E.48812;"));
+    }
+}

@@ -158,6 +158,10 @@ fn targets(level: &str) -> Result<Targets, String> {
             let others = own.min(LevelFilter::WARN);
             Ok(Targets::new().with_default(others).with_target("backchannel", own).with_target("call", own))
         }
+        // The parser takes a misspelt level for a target's name, and would then print nothing at all.
+        Err(_) if level.split(',').any(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) => {
+            Err(format!("log.level {level:?}: expected error, warn, info, debug, or a list as info,backchannel::edge=debug"))
+        }
         Err(_) => level.parse::<Targets>().map_err(|e| format!("log.level {level:?}: {e}")),
     }
 }
@@ -498,7 +502,7 @@ mod tests {
         assert!(targets("debug").unwrap().would_enable("call", &tracing::Level::DEBUG));
         assert!(!targets("error").unwrap().would_enable("hyper", &tracing::Level::WARN));
         assert!(targets("info,call=debug").unwrap().would_enable("call", &tracing::Level::DEBUG));
-        assert!(targets("loud,=,").is_err());
+        assert!(targets("loud").is_err() && targets("info,loud").is_err() && targets("info,call=loud").is_err());
     }
 
     #[test]
