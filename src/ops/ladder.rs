@@ -27,7 +27,7 @@ pub fn ladder(events: &[CallEvent]) -> String {
         let _ = write!(out, "  contact {contact}");
     }
     let _ = writeln!(out, "  {}", first.at);
-    let _ = writeln!(out, "{:22}CXone{:>w$}{:>v$}", "", "Backchannel", "Synthflow", w = SPAN + 2, v = SPAN - 1);
+    let _ = writeln!(out, "{:22}CXone{:>w$}{:>v$}", "", "Backchannel", "Synthflow", w = SPAN + 2, v = SPAN - 4);
     let mut before = first.at;
     for event in events {
         let _ = write!(out, "{} {:>8} ", time_of_day(event.at), difference(event.at.since(before)));
