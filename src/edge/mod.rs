@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod core_loop;
+pub mod cxone;
 pub mod doors;
 pub mod resolver;
 pub mod serve;

@@ -93,6 +93,7 @@ async fn run(
 /// Keeps one configured name resolved for as long as somebody listens.
 async fn keep(names: Arc<Names>, name: TargetName, inputs: mpsc::Sender<Input>) {
     let mut retry = RETRY_MIN;
+    let mut said: Option<Result<Vec<Reach>, String>> = None;
     loop {
         let resolved = names.resolve(&name.0).await;
         let pause = match &resolved {
@@ -107,10 +108,25 @@ async fn keep(names: Arc<Names>, name: TargetName, inputs: mpsc::Sender<Input>) 
             }
         };
         let result = resolved.map(|(reached, _)| reached);
+        if said.as_ref() != Some(&result) {
+            say(&name, &result);
+            said = Some(result.clone());
+        }
         if inputs.send(Input::Targets { name: name.clone(), result }).await.is_err() {
             return;
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Once per change, not per refresh.
+fn say(name: &TargetName, result: &Result<Vec<Reach>, String>) {
+    match result {
+        Ok(reached) => {
+            let ips: Vec<String> = reached.iter().map(|r| r.ip.to_string()).collect();
+            tracing::info!(host = %name.0, addresses = ips.join(","), "target.resolved");
+        }
+        Err(why) => tracing::warn!(host = %name.0, why, "target.unresolved"),
     }
 }
 

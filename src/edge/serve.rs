@@ -47,8 +47,11 @@ use crate::ops::log::LogSettings;
 use crate::ops::redact::Redactor;
 use crate::time::Time;
 
-/// Inputs of other threads that wait for the core.
-pub const INPUTS_WAITING_MAX: usize = 8192;
+/// Inputs of other threads that wait for the core, at least; a call has at most a few under way.
+pub const INPUTS_WAITING_MIN: usize = 8192;
+
+/// Inputs that one call can have under way: each side's media events, a signal's answer.
+const INPUTS_PER_CALL_MAX: usize = 8;
 
 /// Commands that wait for the core.
 const COMMANDS_WAITING_MAX: usize = 64;
@@ -233,9 +236,9 @@ async fn serve<C: Core>(
     let config = Arc::new(config);
     let names = target_names(&config);
 
-    let (inputs, heard) = mpsc::channel(INPUTS_WAITING_MAX);
+    let (inputs, heard) = mpsc::channel(INPUTS_WAITING_MIN.max(config.node.max_calls.saturating_mul(INPUTS_PER_CALL_MAX)));
     let answers = Answers::default();
-    let doors = Outside::start(&config, &names, &inputs, log.clone(), answers.clone())?;
+    let doors = Outside::start(&config, &names, &inputs, clock, log.clone(), answers.clone())?;
     drop(inputs);
 
     let udp_ids: Vec<ListenerId> = sockets.udp.iter().map(|p| p.id).collect();
