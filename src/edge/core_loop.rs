@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use compact_str::CompactString;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
@@ -119,6 +119,8 @@ pub struct Dropped {
     pub strangers: u64,
     /// Connections over `CONNECTIONS_MAX`.
     pub full: u64,
+    /// Datagrams of peers that we have no route to.
+    pub unroutable: u64,
     /// Datagrams that found the send buffer full.
     pub datagrams: u64,
 }
@@ -315,8 +317,11 @@ impl<C: Core> Desk<C> {
     pub fn give_from(&self, bound: SocketAddr, remote: SocketAddr, input: impl FnOnce(SocketAddr) -> Input) {
         self.with(|shell| {
             let now = shell.clock.now();
-            let local = shell.locals.towards(bound, remote.ip(), now);
-            shell.take_in(input(local), now);
+            // Without a way back an answer is as impossible as an address of ours to put into it.
+            match shell.locals.towards(bound, remote, now) {
+                Some(local) => shell.take_in(input(local), now),
+                None => shell.dropped.unroutable += 1,
+            }
         });
         self.start_dials();
     }

@@ -147,11 +147,7 @@ pub fn run(config: Arc<Config>, options: ServeOptions) -> Result<(), StartError>
 }
 
 /// As `run`, with a core of the caller's: sockets can be tested with a small one.
-fn run_core<C: Core>(
-    config: Arc<Config>,
-    mut options: ServeOptions,
-    core: impl FnOnce(Arc<Config>, Time) -> C,
-) -> Result<(), StartError> {
+fn run_core<C: Core>(config: Arc<Config>, mut options: ServeOptions, core: impl FnOnce(Arc<Config>, Time) -> C) -> Result<(), StartError> {
     let clock = Clock::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("runtime"))?;
     let (log, guard) = start_log(&config, &mut options, clock)?;
@@ -324,7 +320,8 @@ async fn say_drops<C: Core>(desk: Desk<C>) {
         tokio::time::sleep(DROPS_SAID_EVERY).await;
         let dropped = desk.with(|shell| shell.take_dropped());
         if dropped != Dropped::default() {
-            tracing::warn!(strangers = dropped.strangers, full = dropped.full, datagrams = dropped.datagrams, "sip.dropped");
+            let Dropped { strangers, full, unroutable, datagrams } = dropped;
+            tracing::warn!(strangers, full, unroutable, datagrams, "sip.dropped");
         }
     }
 }

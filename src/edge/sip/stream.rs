@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use std::collections::HashMap;
 use bytes::Buf;
 use bytes::Bytes;
+use std::collections::HashMap;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -84,14 +84,7 @@ impl Streams {
 
     fn insert(&mut self, conn: ConnId, state: State, remote: SocketAddr) -> Rc<Notify> {
         let wake = Rc::new(Notify::new());
-        let stream = Stream {
-            state,
-            remote,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            wake: wake.clone(),
-            last_sent: Instant::now(),
-        };
+        let stream = Stream { state, remote, waiting: VecDeque::new(), waiting_bytes: 0, wake: wake.clone(), last_sent: Instant::now() };
         self.map.insert(conn, stream);
         wake
     }
