@@ -451,6 +451,7 @@ pub mod testing {
         pub actions: VecDeque<Action>,
         pub deadline: Option<Time>,
         pub fired: u32,
+        pub told: Option<std::sync::mpsc::Sender<Command>>,
     }
 
     impl StubCore {
@@ -477,6 +478,9 @@ pub mod testing {
                 Input::Broken { .. } => self.heard.push("broken".into()),
                 Input::Asked { ask, command } => {
                     self.heard.push(format!("{command:?}"));
+                    if let Some(told) = &self.told {
+                        let _ = told.send(command);
+                    }
                     self.actions.push_back(Action::Answer { ask, reply: Reply::Draining { calls: 0 } });
                     self.actions.push_back(Action::Drained);
                 }

@@ -245,4 +245,12 @@ mod tests {
             other => panic!("{other:?}"),
         }
     }
+
+    #[test]
+    fn one_question_more_than_may_wait_is_refused_at_once() {
+        let (questions, _asked) = mpsc::channel(QUESTIONS_MAX);
+        let handle = ResolverHandle { questions };
+        assert!((0..QUESTIONS_MAX as u64).all(|n| handle.ask(QueryId(n), &"x.example".into())));
+        assert!(!handle.ask(QueryId(0), &"x.example".into()));
+    }
 }

@@ -467,4 +467,40 @@ mod tests {
         assert!(why.0.starts_with(&format!("cannot listen on udp://{}: ", listen.addr)), "{why}");
         assert!(why.0.contains("in use"), "{why}");
     }
+
+    #[test]
+    fn sighup_opens_the_log_anew_and_sigterm_drains() {
+        use rustix::process::Signal;
+        let file = std::env::temp_dir().join(format!("backchannel-serve-{}", std::process::id()));
+        let mut config = Arc::unwrap_or_clone(config());
+        config.log.file = Some(file.clone());
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let options = ServeOptions { ready: Some(ready), signals: true, ..ServeOptions::default() };
+        let (told, commands) = std::sync::mpsc::channel();
+        let node =
+            std::thread::spawn(move || run_core(Arc::new(config), options, |_, _| StubCore { told: Some(told), ..StubCore::default() }));
+        is_ready.recv_timeout(Duration::from_secs(10)).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, Signal::HUP).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while !file.exists() {
+            assert!(std::time::Instant::now() < until, "the log file did not come back");
+            std::thread::yield_now();
+        }
+        rustix::process::kill_process(own, Signal::TERM).unwrap();
+        assert_eq!(node.join().unwrap(), Ok(()));
+        std::fs::remove_file(&file).unwrap();
+        // `node.drain_deadline`
+        assert_eq!(commands.try_iter().last(), Some(Command::Drain { within: Duration::from_secs(3600) }));
+    }
+
+    #[test]
+    fn one_command_more_than_may_wait_is_refused_at_once() {
+        let (remote, _end) = Remote::new();
+        for _ in 0..COMMANDS_WAITING_MAX {
+            remote.drain(Duration::ZERO);
+        }
+        assert_eq!(remote.ask(Command::Counts), None);
+    }
 }

@@ -539,4 +539,35 @@ mod tests {
         assert_eq!(output.take_lost(), 2);
         assert_eq!(output.take_lost(), 0);
     }
+
+    #[test]
+    fn one_word_more_than_is_counted_is_printed() {
+        let mut fold = Fold::default();
+        let at = Time::from_micros(5_000_000);
+        for n in 0..=FOLDED_WORDS_MAX {
+            assert!(fold.admits(&format!("word-{n}"), at));
+        }
+        assert_eq!(fold.words.len(), FOLDED_WORDS_MAX);
+    }
+
+    #[test]
+    fn a_plain_line_prints_like_an_event() {
+        let path = std::env::temp_dir().join(format!("backchannel-log-{}-plain", std::process::id()));
+        let (handle, guard) = start(settings(Destination::File(path.clone())), Clock::start(), None).unwrap();
+        let layer = LineLayer { handle: handle.clone() }.with_filter(handle.targets.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(addr = %"192.0.2.1:5060", calls = 3u64, up = true, "sip.listening");
+            tracing::debug!("not.printed");
+            tracing::warn!(target: "hickory", "a sentence of a library");
+        });
+        guard.finish(Duration::from_secs(10));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let lines: Vec<&str> = text.lines().filter_map(|l| l.split_once(' ')).map(|(_, rest)| rest).collect();
+        let expected = [
+            "level=info event=sip.listening addr=192.0.2.1:5060 calls=3 up=true",
+            "level=warn event=hickory msg=\"a sentence of a library\"",
+        ];
+        assert_eq!(lines, expected);
+    }
 }
