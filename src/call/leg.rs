@@ -1,1 +1,732 @@
+//! Our end towards one party: its dialogs and its INVITE usage. It hears messages and speaks `LegEvent`s; the other leg's side of a
+//! call never sees a message, only these words.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+
+use crate::call::out::Cx;
+use crate::call::out::Face;
+use crate::call::out::Hop;
+use crate::call::out::Out;
+use crate::call::out::Reply;
+use crate::call::out::Use;
+use crate::call::out::Whither;
+use crate::call::referral::Referral;
+use crate::call::rules::Carried;
+use crate::dialog::Dialog;
+use crate::ids::ClientTxId;
+use crate::ids::LocalTag;
+use crate::ids::RemoteTag;
+use crate::ids::ServerTxId;
+use crate::ids::Side;
+use crate::ids::SipCallId;
+use crate::report::Fact;
+use crate::time::Time;
+use crate::transaction::Timers;
+use crate::wire::draft::Draft;
+use crate::wire::message::Message;
+use crate::wire::message::Name;
+use crate::wire::method::Method;
+use crate::wire::sdp::Sdp;
+
+/// Early dialogs kept of one INVITE: a fork fan-out that no carrier reaches.
+pub const EARLY_DIALOGS_MAX: usize = 8;
+/// REFERs of one dialog that are held at once.
+pub const REFERRALS_MAX: usize = 8;
+/// Retransmissions of a 2xx after which the log says which Contact was advertised (features.md pain 14).
+pub const UNACKED_REPORT_AT: u32 = 3;
+
+/// The INVITE usage of a dialog (RFC 5057 §3.1).
+///
+/// ```text
+///  UAS: Invited ──2xx──► Answered ──ACK──► Established ──BYE──► Ended
+///          └── 3xx-6xx, CANCEL ──► Ended       │
+///  UAC: Idle ──INVITE──► Calling ──2xx──► Answering ──ACK──► Established
+///                           └── 3xx-6xx, abandoned ──► Ended
+/// ```
+#[derive(Debug)]
+enum Usage {
+    Invited { tx: ServerTxId, early: Vec<(RemoteTag, LocalTag)> },
+    /// Our 2xx is out, its ACK awaited; repeated as RFC 3261 §13.3.1.4 says.
+    Answered { unacked: Unacked, then_bye: Option<Vec<Carried>> },
+    Idle,
+    /// `silent_until`: the next target is tried when nothing came by then.
+    Calling { tx: ClientTxId, hop: usize, silent_until: Option<Time> },
+    /// A 2xx came; the call has not said what the ACK carries.
+    Answering { tx: ClientTxId },
+    Established,
+    /// Our BYE is out.
+    Ending { tx: ClientTxId },
+    Ended,
+}
+
+/// A 2xx to INVITE that waits for its ACK.
+#[derive(Clone, Copy, Debug)]
+struct Unacked {
+    tx: ServerTxId,
+    /// Of the INVITE, and so of its ACK.
+    cseq: u32,
+    repeat_at: Time,
+    interval: Duration,
+    give_up: Time,
+    sent: u32,
+}
+
+impl Unacked {
+    fn new(tx: ServerTxId, cseq: u32, timers: Timers, now: Time) -> Unacked {
+        Unacked { tx, cseq, repeat_at: now + timers.t1, interval: timers.t1, give_up: now + timers.t1 * 64, sent: 1 }
+    }
+
+    fn deadline(&self) -> Time {
+        self.repeat_at.min(self.give_up)
+    }
+
+    /// RFC 3261 §13.3.1.4: after T1, doubling up to T2, on reliable transports too. How often it has been sent by now.
+    fn repeat(&mut self, timers: Timers, cx: &mut Cx<'_>) -> u32 {
+        self.interval = (self.interval * 2).min(timers.t2);
+        self.repeat_at = cx.now + self.interval;
+        self.sent += 1;
+        cx.out.push(Out::Repeat { tx: self.tx });
+        self.sent
+    }
+}
+
+/// What a leg tells the call: the only words that cross from one leg to the other (house.md §3).
+#[derive(Debug)]
+pub enum LegEvent {
+    Progress { status: u16, reason: CompactString, tag: Option<RemoteTag>, session: Option<Sdp>, carried: Vec<Carried> },
+    Answered { status: u16, reason: CompactString, tag: RemoteTag, session: Option<Sdp>, carried: Vec<Carried> },
+    /// The ACK to our 2xx; with late offer it has the answer.
+    Acknowledged { session: Option<Sdp>, first: bool },
+    /// No target is left: the last final answer, or what stands for it.
+    Refused { status: u16, reason: CompactString, carried: Vec<Carried>, why: String },
+    /// CANCEL.
+    Cancelled { why: String },
+    /// re-INVITE (with its CSeq number), or UPDATE.
+    Renegotiate { tx: ServerTxId, offer: Option<Sdp>, invite: Option<u32> },
+    Referred { tx: ServerTxId, message: Box<Message> },
+    /// INFO, MESSAGE and the like.
+    Passed { tx: ServerTxId, method: Method, carried: Vec<Carried>, content_type: CompactString, body: Bytes },
+    /// The answer to a request that was passed on.
+    PassedBack { tx: ServerTxId, status: u16, reason: CompactString },
+    /// BYE; not answered yet.
+    HungUp { tx: ServerTxId, message: Box<Message> },
+    /// The peer does not answer any more, or never acknowledged.
+    Lost { why: String },
+    /// A NOTIFY of ours was answered, or timed out.
+    Notified,
+}
+
+/// What the INVITE to the callee says besides its addresses.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    pub number: CompactString,
+    pub display: Bytes,
+    pub user: Bytes,
+    pub max_forwards: u8,
+    pub headers: Vec<Carried>,
+    /// For UDP, when the budget dropped some.
+    pub udp_headers: Option<Vec<Carried>>,
+    pub user_agent: CompactString,
+    pub body: Option<Bytes>,
+}
+
+/// Our end towards one party.
+#[derive(Debug)]
+pub struct Leg {
+    side: Side,
+    face: Face,
+    timers: Timers,
+    usage: Usage,
+    call_id: SipCallId,
+    local_tag: LocalTag,
+    dialog: Option<Dialog>,
+    hops: Vec<Hop>,
+    invitation: Option<Invitation>,
+    local_seq: u32,
+    first_response: Duration,
+    /// The 2xx to a re-INVITE of the peer that waits for its ACK.
+    reinvite: Option<Unacked>,
+    referrals: Vec<Referral>,
+    referred_before: bool,
+}
+
+/// Methods that we take in a dialog.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, MESSAGE, UPDATE, REFER, NOTIFY";
+
+impl Leg {
+    /// The leg of an INVITE that came in; `tx` is its server transaction.
+    pub fn invited(side: Side, invite: &Message, tx: ServerTxId, face: Face, timers: Timers, cx: &mut Cx<'_>) -> Leg {
+        let local_tag = cx.mint.local_tag();
+        cx.out.push(Out::Own { tag: local_tag.clone(), side });
+        Leg {
+            side,
+            face,
+            timers,
+            usage: Usage::Invited { tx, early: Vec::new() },
+            call_id: SipCallId::new(invite.call_id().unwrap_or_default()),
+            local_tag,
+            dialog: None,
+            hops: Vec::new(),
+            invitation: None,
+            local_seq: 0,
+            first_response: Duration::ZERO,
+            reinvite: None,
+            referrals: Vec::new(),
+            referred_before: false,
+        }
+    }
+
+    /// A leg that will dial one of `hops`, in order; the first is where its face is taken from.
+    pub fn outgoing(side: Side, hops: Vec<Hop>, invitation: Invitation, first_response: Duration, timers: Timers, cx: &mut Cx<'_>) -> Option<Leg> {
+        let face = hops.first()?.face.clone();
+        let local_tag = cx.mint.local_tag();
+        cx.out.push(Out::Own { tag: local_tag.clone(), side });
+        Some(Leg {
+            side,
+            face,
+            timers,
+            usage: Usage::Idle,
+            call_id: cx.mint.sip_call_id(),
+            local_tag,
+            dialog: None,
+            hops,
+            invitation: Some(invitation),
+            local_seq: 0,
+            first_response,
+            reinvite: None,
+            referrals: Vec::new(),
+            referred_before: false,
+        })
+    }
+
+    pub fn call_id(&self) -> &SipCallId {
+        &self.call_id
+    }
+
+    /// Up: a 2xx went out or came in, and no BYE yet.
+    pub fn is_up(&self) -> bool {
+        matches!(self.usage, Usage::Answered { .. } | Usage::Answering { .. } | Usage::Established)
+    }
+
+    /// Nothing more will leave this leg by itself: not even a BYE that waits for its ACK, or a final NOTIFY for its answer.
+    pub fn is_over(&self) -> bool {
+        matches!(self.usage, Usage::Ended | Usage::Idle)
+    }
+
+    /// The 2xx has come, and its ACK waits for the answer to a late offer.
+    pub fn awaits_answer(&self) -> bool {
+        matches!(self.usage, Usage::Answering { .. })
+    }
+
+    /// A final NOTIFY waits for its answer.
+    pub fn is_notifying(&self) -> bool {
+        self.referrals.iter().any(|r| !r.is_over())
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        let usage = match &self.usage {
+            Usage::Answered { unacked, .. } => Some(unacked.deadline()),
+            Usage::Calling { silent_until, .. } => *silent_until,
+            _ => None,
+        };
+        let reinvite = self.reinvite.map(|u| u.deadline());
+        usage.into_iter().chain(reinvite).chain(self.referrals.iter().filter_map(Referral::deadline)).min()
+    }
+
+    pub fn on_timeout(&mut self, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        for referral in &mut self.referrals {
+            referral.on_timeout(cx.now);
+        }
+        if let Some(unacked) = self.reinvite.as_mut().filter(|u| u.deadline() <= cx.now) {
+            if unacked.give_up <= cx.now {
+                return Some(self.never_acknowledged(cx));
+            }
+            unacked.repeat(self.timers, cx);
+        }
+        match &mut self.usage {
+            Usage::Answered { unacked, .. } if unacked.give_up <= cx.now => Some(self.never_acknowledged(cx)),
+            Usage::Answered { unacked, .. } if unacked.repeat_at <= cx.now => {
+                let sent = unacked.repeat(self.timers, cx);
+                if sent == UNACKED_REPORT_AT {
+                    cx.report(Fact::NoAck { side: self.side, contact_uri: self.face.contact_uri(), sent });
+                }
+                None
+            }
+            Usage::Calling { silent_until: Some(at), tx, .. } if *at <= cx.now => {
+                cx.out.push(Out::Abandon { invite: *tx });
+                self.dial_next(408, CompactString::default(), Vec::new(), "silent for first_response".into(), cx)
+            }
+            _ => None,
+        }
+    }
+
+    /// RFC 3261 §13.3.1.4, §14.2: no ACK for 64·T1: the dialog is confirmed, but the session is ended with BYE.
+    fn never_acknowledged(&mut self, cx: &mut Cx<'_>) -> LegEvent {
+        let headers = match std::mem::replace(&mut self.usage, Usage::Established) {
+            Usage::Answered { then_bye: Some(headers), .. } => headers,
+            _ => Vec::new(),
+        };
+        self.bye(headers, cx);
+        LegEvent::Lost { why: format!("no ACK for our 2xx, which advertised {}", self.face.contact_uri()) }
+    }
+
+    // ---- as the UAS of the first INVITE
+
+    /// A provisional answer. Each early dialog of the other leg has a To-tag of its own here (RFC 3261 §12.1).
+    pub fn progress(&mut self, reply: Reply, early: Option<&RemoteTag>, cx: &mut Cx<'_>) {
+        let Usage::Invited { tx, early: known } = &mut self.usage else { return };
+        let tx = *tx;
+        if reply.status == 100 {
+            return cx.respond(tx, reply);
+        }
+        let tag = match early {
+            Some(remote) => early_tag(known, remote, &self.local_tag, self.side, cx),
+            None => self.local_tag.clone(),
+        };
+        cx.respond(tx, reply.tag(&tag).contact(&self.face).header("Allow", ALLOW));
+    }
+
+    /// The 2xx. `early`: the dialog of the other leg that answered. `None`: this INVITE cannot make a dialog.
+    pub fn answer(&mut self, reply: Reply, early: Option<&RemoteTag>, invite: &Message, cx: &mut Cx<'_>) -> Option<()> {
+        let Usage::Invited { tx, early: known } = &mut self.usage else { return None };
+        let tx = *tx;
+        if let Some(remote) = early {
+            self.local_tag = early_tag(known, remote, &self.local_tag, self.side, cx);
+        }
+        self.dialog = Some(Dialog::uas(invite, self.local_tag.clone())?);
+        let cseq = invite.cseq().map(|c| c.number).unwrap_or_default();
+        self.usage = Usage::Answered { unacked: Unacked::new(tx, cseq, self.timers, cx.now), then_bye: None };
+        cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW));
+        Some(())
+    }
+
+    /// A final answer that is not 2xx.
+    pub fn refuse(&mut self, reply: Reply, cx: &mut Cx<'_>) {
+        if let Usage::Invited { tx, .. } = self.usage {
+            self.usage = Usage::Ended;
+            cx.respond(tx, reply.tag(&self.local_tag));
+        }
+    }
+
+    /// CANCEL for our INVITE (its own 200 is the stairwell's).
+    pub fn on_cancel(&mut self, cancel: &Message) -> Option<LegEvent> {
+        match self.usage {
+            Usage::Invited { .. } => {
+                let reason = cancel.value(Name::Reason).map(|r| String::from_utf8_lossy(r).into_owned());
+                Some(LegEvent::Cancelled { why: reason.unwrap_or_else(|| "CANCEL".into()) })
+            }
+            _ => None,
+        }
+    }
+
+    pub fn on_ack(&mut self, ack: &Message, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        let number = ack.cseq().ok()?.number;
+        if !self.dialog.as_ref()?.owns(ack) {
+            return None;
+        }
+        if self.reinvite.is_some_and(|u| u.cseq == number) {
+            self.reinvite = None;
+            return Some(LegEvent::Acknowledged { session: session(ack), first: false });
+        }
+        let Usage::Answered { unacked, then_bye } = &mut self.usage else { return None };
+        if unacked.cseq != number {
+            return None;
+        }
+        let then_bye = then_bye.take();
+        self.usage = Usage::Established;
+        if let Some(headers) = then_bye {
+            self.bye(headers, cx);
+        }
+        Some(LegEvent::Acknowledged { session: session(ack), first: true })
+    }
+
+    // ---- as the UAC of the first INVITE
+
+    /// Dials the first hop.
+    pub fn dial(&mut self, cx: &mut Cx<'_>) {
+        if matches!(self.usage, Usage::Idle) && !self.hops.is_empty() {
+            self.dial_hop(0, cx);
+        }
+    }
+
+    fn dial_hop(&mut self, at: usize, cx: &mut Cx<'_>) {
+        let (Some(hop), Some(invitation)) = (self.hops.get(at).cloned(), self.invitation.as_ref()) else { return };
+        self.face = hop.face.clone();
+        // RFC 3261 §8.1.3.5: a request that is tried again keeps Call-ID, From and To, its CSeq is one higher.
+        self.local_seq += 1;
+        let tx = cx.client_tx();
+        let draft = self.invite_draft(invitation, &hop, &invitation.headers);
+        let slim = invitation.udp_headers.as_ref().map(|h| Box::new(self.invite_draft(invitation, &hop, h)));
+        let bytes = draft.size();
+        // The last target is waited for until the ring time-out or timer B.
+        let silent_until = (at + 1 < self.hops.len() && !self.first_response.is_zero()).then(|| cx.now + self.first_response);
+        self.usage = Usage::Calling { tx, hop: at, silent_until };
+        cx.report(Fact::Dialled {
+            callee_call_id: self.call_id.clone(),
+            target: hop.target.addr,
+            transport: hop.target.transport.as_str(),
+            attempt: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
+            bytes,
+        });
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite, side: self.side });
+    }
+
+    fn invite_draft(&self, i: &Invitation, hop: &Hop, headers: &[Carried]) -> Draft {
+        let host = hop.uri_host.split(';').next().unwrap_or_default();
+        let mut draft = Draft::request(Method::INVITE, format!("sip:{}@{}", i.number, hop.uri_host).as_bytes());
+        draft.put("Max-Forwards", i.max_forwards.to_string());
+        let mut from = i.display.to_vec();
+        from.extend_from_slice(b"<sip:");
+        if !i.user.is_empty() {
+            from.extend_from_slice(&i.user);
+            from.push(b'@');
+        }
+        from.extend_from_slice(hop.face.host_port().as_bytes());
+        from.extend_from_slice(b">;tag=");
+        from.extend_from_slice(self.local_tag.as_bytes());
+        draft.put("From", from).put("To", format!("<sip:{}@{host}>", i.number)).put("Call-ID", self.call_id.as_str());
+        draft.put("CSeq", format!("{} INVITE", self.local_seq)).put("Contact", hop.face.contact());
+        draft.put("Allow", ALLOW).put("User-Agent", &i.user_agent);
+        for h in headers {
+            draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
+        }
+        if let Some(body) = &i.body {
+            draft.body("application/sdp", body.clone());
+        }
+        draft
+    }
+
+    /// A response to a request of ours. `invite`: the INVITE as it was sent.
+    pub fn on_response(
+        &mut self,
+        tx: ClientTxId,
+        used: Use,
+        response: &Message,
+        request: &Bytes,
+        carried: Vec<Carried>,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        match used {
+            Use::Invite => self.on_invite_response(tx, response, request, carried, cx),
+            Use::Notify => {
+                self.on_notify_answer(tx, (200..300).contains(&response.status()), cx);
+                Some(LegEvent::Notified)
+            }
+            Use::Passed(back) if response.status() >= 200 => {
+                let reason = CompactString::from_utf8_lossy(response.reason());
+                Some(LegEvent::PassedBack { tx: back, status: response.status(), reason })
+            }
+            Use::Bye if response.status() >= 200 => {
+                self.on_bye_done(tx);
+                None
+            }
+            Use::Bye | Use::Passed(_) => None,
+        }
+    }
+
+    /// The BYE was answered, or never will be: the leg is over either way (RFC 3261 §15.1.1).
+    fn on_bye_done(&mut self, bye: ClientTxId) {
+        if matches!(self.usage, Usage::Ending { tx } if tx == bye) {
+            self.usage = Usage::Ended;
+        }
+    }
+
+    fn on_invite_response(
+        &mut self,
+        tx: ClientTxId,
+        response: &Message,
+        request: &Bytes,
+        carried: Vec<Carried>,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        let Usage::Calling { tx: ours, silent_until, .. } = &mut self.usage else { return None };
+        if *ours != tx {
+            return None;
+        }
+        *silent_until = None;
+        let status = response.status();
+        let reason = CompactString::from_utf8_lossy(response.reason());
+        match status {
+            100 => None,
+            101..=199 => {
+                let tag = response.to_tag().map(RemoteTag::new);
+                Some(LegEvent::Progress { status, reason, tag, session: session(response), carried })
+            }
+            200..=299 => {
+                let invite = Message::parse(request.clone()).ok()?;
+                let dialog = Dialog::uac(&invite, response)?;
+                let tag = dialog.remote_tag().clone();
+                self.dialog = Some(dialog);
+                self.usage = Usage::Answering { tx };
+                Some(LegEvent::Answered { status, reason, tag, session: session(response), carried })
+            }
+            _ => {
+                let why = format!("{status} {reason}");
+                self.next_or_refused(status, reason, carried, why, cx)
+            }
+        }
+    }
+
+    /// No final answer: timer B or F, or the transport failed. `status` stands for it (RFC 3261 §8.1.3.1): 408 or 503.
+    pub fn on_no_response(&mut self, tx: ClientTxId, used: Use, status: u16, why: String, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        match (used, &self.usage) {
+            (Use::Invite, Usage::Calling { tx: ours, .. }) if *ours == tx => {
+                self.next_or_refused(status, CompactString::default(), Vec::new(), why, cx)
+            }
+            (Use::Notify, _) => {
+                self.on_notify_answer(tx, false, cx);
+                Some(LegEvent::Notified)
+            }
+            (Use::Bye, _) => {
+                self.on_bye_done(tx);
+                None
+            }
+            (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status, reason: CompactString::default() }),
+            _ => None,
+        }
+    }
+
+    /// RFC 3263 §4.3: 503, a time-out and a transport failure go on to the next target; so does 408 (product.md `fallback`).
+    fn next_or_refused(
+        &mut self,
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
+        why: String,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        if matches!(status, 408 | 503) {
+            return self.dial_next(status, reason, carried, why, cx);
+        }
+        self.usage = Usage::Ended;
+        Some(LegEvent::Refused { status, reason, carried, why })
+    }
+
+    fn dial_next(
+        &mut self,
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
+        why: String,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        let Usage::Calling { hop, .. } = self.usage else { return None };
+        if hop + 1 >= self.hops.len() {
+            self.usage = Usage::Ended;
+            return Some(LegEvent::Refused { status, reason, carried, why });
+        }
+        cx.report(Fact::Warning { text: format!("target {} failed ({why}), trying the next", self.hops[hop].target.addr) });
+        self.dial_hop(hop + 1, cx);
+        None
+    }
+
+    /// The ACK to the 2xx leaves when the call says so; `answer` with late offer.
+    pub fn acknowledge(&mut self, answer: Option<Bytes>, cx: &mut Cx<'_>) {
+        let (Usage::Answering { tx }, Some(dialog)) = (&self.usage, &self.dialog) else { return };
+        let mut draft = dialog.ack(dialog.local_seq());
+        if let Some(sdp) = answer {
+            draft.body("application/sdp", sdp);
+        }
+        cx.out.push(Out::Ack { invite: *tx, draft: Box::new(draft), to: Whither::Uri(dialog.next_hop().into()), side: self.side });
+        self.usage = Usage::Established;
+    }
+
+    // ---- in the dialog
+
+    /// A request of the peer in this leg's dialog; ACK and CANCEL have ways of their own. `carried`: its lines that may cross.
+    pub fn on_request(&mut self, request: &Message, tx: ServerTxId, carried: Vec<Carried>, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        let Some(dialog) = self.dialog.as_mut().filter(|d| d.owns(request)) else {
+            cx.respond(tx, Reply::new(481));
+            return None;
+        };
+        // A BYE that crosses ours is a good BYE; nothing else is.
+        let is_over = matches!(self.usage, Usage::Ended | Usage::Ending { .. } | Usage::Idle);
+        if is_over && *request.method() != Method::BYE {
+            cx.respond(tx, Reply::new(481));
+            return None;
+        }
+        let number = request.cseq().map(|c| c.number).unwrap_or_default();
+        if dialog.on_request(number).is_err() {
+            cx.respond(tx, Reply::new(500).reason("CSeq Out Of Order"));
+            return None;
+        }
+        match request.method() {
+            Method::Known(rsip::Method::Bye) => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
+            Method::Known(rsip::Method::Invite | rsip::Method::Update) => {
+                dialog.refresh_target(request);
+                let invite = (*request.method() == Method::INVITE).then_some(number);
+                Some(LegEvent::Renegotiate { tx, offer: session(request), invite })
+            }
+            Method::Known(rsip::Method::Refer) => Some(LegEvent::Referred { tx, message: Box::new(request.clone()) }),
+            Method::Known(rsip::Method::Info | rsip::Method::Message | rsip::Method::Notify) => Some(LegEvent::Passed {
+                tx,
+                method: request.method().clone(),
+                carried,
+                content_type: CompactString::from_utf8_lossy(request.value(Name::ContentType).unwrap_or_default()),
+                body: request.body(),
+            }),
+            Method::Known(rsip::Method::Options) => {
+                cx.respond(tx, Reply::new(200).header("Allow", ALLOW).header("Accept", "application/sdp"));
+                None
+            }
+            Method::Known(rsip::Method::PRack) => {
+                cx.respond(tx, Reply::new(481));
+                None
+            }
+            _ => {
+                cx.respond(tx, Reply::new(405).header("Allow", ALLOW));
+                None
+            }
+        }
+    }
+
+    /// The 200 to a re-INVITE (`invite`: its CSeq number) or UPDATE.
+    pub fn answer_renegotiation(&mut self, tx: ServerTxId, invite: Option<u32>, sdp: Option<Bytes>, cx: &mut Cx<'_>) {
+        if let Some(cseq) = invite {
+            self.reinvite = Some(Unacked::new(tx, cseq, self.timers, cx.now));
+        }
+        cx.respond(tx, Reply::new(200).contact(&self.face).header("Allow", ALLOW).sdp(sdp));
+    }
+
+    /// A request of the other leg that is passed on in this dialog.
+    pub fn pass(&mut self, back: ServerTxId, method: Method, carried: &[Carried], content_type: &str, body: Bytes, cx: &mut Cx<'_>) -> bool {
+        let (Usage::Established, Some(dialog)) = (&self.usage, self.dialog.as_mut()) else { return false };
+        let mut draft = dialog.request(method);
+        draft.put("Contact", self.face.contact());
+        for h in carried {
+            draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
+        }
+        draft.body(content_type, body);
+        let to = Whither::Uri(dialog.next_hop().into());
+        let tx = cx.client_tx();
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Passed(back), side: self.side });
+        true
+    }
+
+    /// The peer has said BYE and it was answered.
+    pub fn ended(&mut self) {
+        self.usage = Usage::Ended;
+        self.reinvite = None;
+        for referral in &mut self.referrals {
+            referral.refuse();
+        }
+    }
+
+    /// Ends this leg from our side, whatever its state: BYE, CANCEL, or a final answer.
+    pub fn hang_up(&mut self, refusal: Reply, headers: Vec<Carried>, cx: &mut Cx<'_>) {
+        match &mut self.usage {
+            Usage::Invited { .. } => self.refuse(refusal, cx),
+            // RFC 3261 §15: the UAS sends no BYE before the ACK or the end of its 2xx's repetitions.
+            Usage::Answered { then_bye, .. } => *then_bye = Some(headers),
+            Usage::Calling { tx, .. } => {
+                cx.out.push(Out::Abandon { invite: *tx });
+                self.usage = Usage::Ended;
+            }
+            Usage::Answering { .. } => {
+                self.acknowledge(None, cx);
+                self.bye(headers, cx);
+            }
+            Usage::Established => self.bye(headers, cx),
+            Usage::Ending { .. } => {}
+            Usage::Idle | Usage::Ended => self.usage = Usage::Ended,
+        }
+    }
+
+    fn bye(&mut self, headers: Vec<Carried>, cx: &mut Cx<'_>) {
+        if let Some(dialog) = self.dialog.as_mut() {
+            let mut draft = dialog.request(Method::BYE);
+            for h in &headers {
+                draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
+            }
+            let to = Whither::Uri(dialog.next_hop().into());
+            let tx = cx.client_tx();
+            cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye, side: self.side });
+            self.ended();
+            self.usage = Usage::Ending { tx };
+        }
+    }
+
+    // ---- REFER
+
+    /// A REFER that counts: it waits for `accept_referrals`. `false`: too many are held.
+    pub fn refer(&mut self, tx: ServerTxId, request: &Message) -> bool {
+        self.referrals.retain(|r| !r.is_over());
+        if self.referrals.len() >= REFERRALS_MAX {
+            return false;
+        }
+        let number = request.cseq().map(|c| c.number).unwrap_or_default();
+        self.referrals.push(Referral::new(tx, self.referred_before.then_some(number)));
+        self.referred_before = true;
+        true
+    }
+
+    /// 202 and NOTIFY 100 for every REFER that waits for them.
+    pub fn accept_referrals(&mut self, cx: &mut Cx<'_>) {
+        let Some(dialog) = self.dialog.as_mut() else { return };
+        let contact = self.face.contact();
+        for referral in &mut self.referrals {
+            let notify = ClientTxId(cx.mint.number());
+            let Some((tx, draft)) = referral.accept(notify, dialog, &contact) else { continue };
+            cx.respond(tx, Reply::new(202).contact(&self.face));
+            let to = Whither::Uri(dialog.next_hop().into());
+            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
+        }
+    }
+
+    /// The outcome for every open subscription. REFERs that still wait for a 202 get it first.
+    pub fn settle_referrals(&mut self, status: u16, cx: &mut Cx<'_>) {
+        self.accept_referrals(cx);
+        if matches!(self.usage, Usage::Ended) {
+            return;
+        }
+        for at in 0..self.referrals.len() {
+            self.final_notify(at, status, cx);
+        }
+    }
+
+    fn final_notify(&mut self, at: usize, status: u16, cx: &mut Cx<'_>) {
+        let (Some(dialog), Some(referral)) = (self.dialog.as_mut(), self.referrals.get_mut(at)) else { return };
+        let notify = ClientTxId(cx.mint.number());
+        if let Some(draft) = referral.settle(status, notify, dialog, &self.face.contact(), cx.now) {
+            let to = Whither::Uri(dialog.next_hop().into());
+            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
+        }
+    }
+
+    fn on_notify_answer(&mut self, tx: ClientTxId, accepted: bool, cx: &mut Cx<'_>) {
+        for at in 0..self.referrals.len() {
+            if let Some(status) = self.referrals[at].on_answer(tx, accepted) {
+                self.final_notify(at, status, cx);
+            }
+        }
+    }
+}
+
+/// Our To-tag for an early dialog of the other leg: the leg's own for the first one, a new one for each further fork.
+fn early_tag(known: &mut Vec<(RemoteTag, LocalTag)>, remote: &RemoteTag, first: &LocalTag, side: Side, cx: &mut Cx<'_>) -> LocalTag {
+    if let Some((_, tag)) = known.iter().find(|(r, _)| r == remote) {
+        return tag.clone();
+    }
+    if known.len() >= EARLY_DIALOGS_MAX {
+        return first.clone();
+    }
+    let tag = if known.is_empty() { first.clone() } else { cx.mint.local_tag() };
+    if !known.is_empty() {
+        cx.out.push(Out::Own { tag: tag.clone(), side });
+    }
+    known.push((remote.clone(), tag.clone()));
+    tag
+}
+
+/// The session description of a message, when it has one that can be read.
+fn session(message: &Message) -> Option<Sdp> {
+    let content_type = message.value(Name::ContentType)?;
+    let media_type = content_type.split(|b| *b == b';').next()?.trim_ascii();
+    if !media_type.eq_ignore_ascii_case(b"application/sdp") {
+        return None;
+    }
+    Sdp::parse(message.body()).ok()
+}

@@ -70,6 +70,8 @@ pub struct Ask {
     pub reason: String,
     /// For `{referred_to}`: the user part of Refer-To.
     pub referred_to: String,
+    /// The asking message's lines that `[escalation.params]` names with `{header.NAME}`; empty when no message asked.
+    pub headers: Vec<Carried>,
 }
 
 /// Which of the ways in (product.md §4).
@@ -124,6 +126,11 @@ pub trait CallPolicy: Send + Sync {
     fn read_bye(&self, bye: &Message) -> ByeVerdict;
 
     fn read_refer(&self, refer: &Message) -> ReferVerdict;
+
+    /// `on_bot_lost = "signal"`: what a leg of Synthflow that died without a BYE asks for.
+    fn read_bot_lost(&self) -> Option<Ask> {
+        None
+    }
 
     /// `p1…` of the signal (`[escalation.params]`), in order of their names; empty results are left out.
     fn signal_params(&self, ask: &Ask, signal_id: &str) -> Vec<(CompactString, String)>;
@@ -202,6 +209,8 @@ pub struct Plan {
     pub targets: Vec<PlannedTarget>,
     /// All header lines that policy puts into the INVITE: X-EI, X- headers, PAI and the like, in order.
     pub headers: Vec<Carried>,
+    /// The same for an INVITE that leaves over UDP, when `headers.budget` takes something away; `None`: no difference.
+    pub udp_headers: Option<Vec<Carried>>,
     pub rules: Arc<Rules>,
     /// Lines for the log, each said once: what was repaired, dropped, missing.
     pub warnings: Vec<String>,
@@ -246,11 +255,15 @@ pub struct Situation<'a> {
     /// Resolved addresses of a configured name; empty when none is known yet.
     pub resolve: &'a dyn Resolve,
     pub call_id: &'a str,
+    /// Our `host[:port]` as Synthflow sees it: stands where CXone's hosts stood in what is passed on to Synthflow.
+    pub our_host: &'a str,
+    /// The same towards CXone.
+    pub our_host_caller: &'a str,
     /// A number for jitter, uniform in 0..1000.
     pub dice: u16,
 }
 
 /// The resolved names, as policy sees them.
 pub trait Resolve: std::fmt::Debug {
-    fn addresses(&self, name: &TargetName) -> &[IpAddr];
+    fn addresses(&self, name: &TargetName) -> Vec<IpAddr>;
 }

@@ -209,6 +209,11 @@ impl Sdp {
         edit::rewrite(self, ours, origin, codecs)
     }
 
+    /// Whether `rewrite` with these codecs would leave one to speak.
+    pub fn has_common(&self, codecs: &[CompactString]) -> bool {
+        self.audio.is_some() && codec::selected(self, codecs).is_some()
+    }
+
     /// Type and value of each line.
     fn lines(&self) -> impl Iterator<Item = (u8, &[u8])> {
         raw_lines(&self.raw).filter_map(|line| match line {

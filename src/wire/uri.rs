@@ -82,6 +82,12 @@ impl<'a> Uri<'a> {
             Uri::Other { .. } => None,
         }
     }
+
+    /// The user part without its `;` parameters, escapes undone: a number to show or to compare.
+    pub fn number(&self) -> Option<Cow<'a, [u8]>> {
+        let user = self.user()?;
+        Some(unescape(&user[..memchr(b';', user).unwrap_or(user.len())]))
+    }
 }
 
 impl<'a> SipUri<'a> {
@@ -356,7 +362,10 @@ mod tests {
         assert!(u.secure);
         assert_eq!((u.user, u.password), (Some(&b"al%69ce;tgrp=a/b"[..]), Some(&b"p%3Aw"[..])));
         assert_eq!((u.host, u.port), (Host::Ip("2001:db8::1".parse().unwrap()), Some(5061)));
-        assert_eq!((u.params.get("transport"), u.params.get("gr"), u.params.get("lr")), (Some(&b"Foo"[..]), Some(&b"urn:x:y"[..]), Some(&b""[..])));
+        assert_eq!(
+            (u.params.get("transport"), u.params.get("gr"), u.params.get("lr")),
+            (Some(&b"Foo"[..]), Some(&b"urn:x:y"[..]), Some(&b""[..]))
+        );
         assert_eq!(u.headers().collect::<Vec<_>>(), [(&b"Subject"[..], &b"a%20b"[..]), (b"x", b"")]);
         assert_eq!(u.header("SUBJECT").as_deref(), Some(&b"a b"[..]));
         assert_eq!(u.header("nope"), None);
@@ -439,6 +448,14 @@ mod tests {
     }
 
     #[test]
+    fn the_number_has_no_parameters_and_no_escapes() {
+        let number = |uri: &'static str| Uri::parse(uri.as_bytes()).unwrap().number().map(Cow::into_owned);
+        assert_eq!(number("sip:%2b1415;tgrp=x@h").as_deref(), Some(&b"+1415"[..]));
+        assert_eq!(number("tel:+1415;x=y").as_deref(), Some(&b"+1415"[..]));
+        assert_eq!(number("sip:h"), None);
+    }
+
+    #[test]
     fn other_schemes_are_kept() {
         assert_eq!(Uri::parse(b"urn:service:sos"), Some(Uri::Other { scheme: b"urn", rest: b"service:sos" }));
         assert_eq!(Uri::parse(b"soap.beep+x-1://h:9/p").unwrap().user(), None);
@@ -472,7 +489,10 @@ mod tests {
             "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
             "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com"
         ));
-        assert!(equal("sip:alice@atlanta.com?subject=project%20x&priority=urgent", "sip:alice@atlanta.com?priority=urgent&subject=project%20x"));
+        assert!(equal(
+            "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+            "sip:alice@atlanta.com?priority=urgent&subject=project%20x"
+        ));
     }
 
     /// RFC 3261 §19.1.4: "The following URIs are not equivalent".
