@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::io::Command;
+use crate::b2bua::io::Input;
 use crate::b2bua::io::Reply;
 use crate::call::rules::TargetName;
 use crate::call::rules::Transport;
@@ -257,6 +258,10 @@ async fn serve<C: Core>(
     let dial_from = bound.listeners.iter().map(|l| l.addr).collect();
     let shell = Shell::new(core(config.clone(), clock.now()), clock, sockets.udp, Admission::new(allow), Box::new(doors), dial_from);
     let desk = Desk::new(shell);
+    for (place, listener) in bound.listeners.iter().enumerate() {
+        let id = ListenerId(u16::try_from(place).unwrap_or(u16::MAX));
+        desk.give(Input::Listening { listener: id, transport: listener.transport, local: listener.addr });
+    }
     desk.start();
     tokio::task::spawn_local(desk.clone().keep_time());
     tokio::task::spawn_local(desk.clone().hear(heard));
@@ -335,8 +340,8 @@ async fn say_drops<C: Core>(desk: Desk<C>) {
         tokio::time::sleep(DROPS_SAID_EVERY).await;
         let dropped = desk.with(|shell| shell.take_dropped());
         if dropped != Dropped::default() {
-            let Dropped { strangers, full, unroutable, datagrams } = dropped;
-            tracing::warn!(strangers, full, unroutable, datagrams, "sip.dropped");
+            let Dropped { strangers, full, messages, unroutable, datagrams } = dropped;
+            tracing::warn!(strangers, full, messages, unroutable, datagrams, "sip.dropped");
         }
     }
 }

@@ -157,6 +157,7 @@ impl<'a> List<'a, '_> {
                 self.text("line", line);
                 self.text_if("note", note);
             }
+            Fact::Broken { what } => self.plain("what", what),
             // The others are in `start`.
             _ => {}
         }
@@ -239,7 +240,7 @@ pub mod samples {
         CallEvent { at, call: CallId::new("7Q2K"), contact: Some(ContactId::new("48812")), fact }
     }
 
-    /// In the order of `Fact`; the last is a second `EscalationSettled`.
+    /// One of each `Fact`, and an `EscalationSettled` that did not go well.
     pub fn all() -> Vec<CallEvent> {
         let facts = start().into_iter().chain(rest());
         facts.enumerate().map(|(n, fact)| event(n as u64, fact)).collect()
@@ -314,6 +315,7 @@ pub mod samples {
                 note: "X-EI: E.48812;".into(),
             },
             settled("unknown", "no answer"),
+            Fact::Broken { what: "no such leg" },
         ]
     }
 }
