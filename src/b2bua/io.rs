@@ -62,7 +62,11 @@ pub enum Input {
         bytes: Bytes,
     },
     /// A listener is bound; `local` has the port that was really taken.
-    Listening { listener: ListenerId, transport: Transport, local: SocketAddr },
+    Listening {
+        listener: ListenerId,
+        transport: Transport,
+        local: SocketAddr,
+    },
     /// A stream that cannot be framed any more; `head` is what came of the offending message, to answer it.
     Broken {
         flow: Flow,
@@ -201,7 +205,10 @@ pub enum Action {
     },
     Report(Box<CallEvent>),
     /// Something that belongs to no call was dropped: for a log line, at most one a second and source (product.md §5).
-    Dropped { remote: SocketAddr, why: &'static str },
+    Dropped {
+        remote: SocketAddr,
+        why: &'static str,
+    },
     /// Draining and no call is left.
     Drained,
 }

@@ -70,7 +70,11 @@ enum Fate {
 enum Way {
     Direct,
     /// Over TCP only because it is long: UDP when there is no connection by then.
-    Trial { draft: Box<Draft>, udp: Target, until: Time },
+    Trial {
+        draft: Box<Draft>,
+        udp: Target,
+        until: Time,
+    },
 }
 
 /// A request of ours, until its transaction ends.
@@ -132,7 +136,9 @@ impl B2bua {
         let leg_flow = out.owner.and_then(|o| self.live_stream(o.call, o.side));
         match (self.place(to), leg_flow) {
             // An in-dialog request of a stream leg goes on that stream (RFC 5626 §5.3): the peer may accept no other.
-            (Place::At(_) | Place::Named { .. }, Some(flow)) if matches!(to, Whither::Uri(_)) => self.start_client(out, flow, Way::Direct, now),
+            (Place::At(_) | Place::Named { .. }, Some(flow)) if matches!(to, Whither::Uri(_)) => {
+                self.start_client(out, flow, Way::Direct, now)
+            }
             (Place::At(target), _) => self.request_at(out, target, now),
             (Place::Named { name, port, transport }, _) => {
                 let Outgoing { tx, draft, slim, owner } = out;
@@ -193,17 +199,10 @@ impl B2bua {
             Client::non_invite(printed, reliable, self.timers, now, &mut wants)
         };
         let branch: Box<[u8]> = branch.as_bytes().into();
-        self.open_client(tx, ClientEntry {
-            machine,
-            owner,
-            flow,
-            branch,
-            cancel: false,
-            fate: Fate::Wanted,
-            way,
-            taken: None,
-            acks: Vec::new(),
-        });
+        self.open_client(
+            tx,
+            ClientEntry { machine, owner, flow, branch, cancel: false, fate: Fate::Wanted, way, taken: None, acks: Vec::new() },
+        );
         self.run_client(tx, wants, None, now);
     }
 
@@ -381,17 +380,20 @@ impl B2bua {
         if let Some(owner) = owner {
             self.trace_sent(owner.call, owner.side, &bytes, now);
         }
-        self.open_client(tx, ClientEntry {
-            machine,
-            owner: None,
-            flow,
-            branch,
-            cancel: true,
-            fate: Fate::Wanted,
-            way: Way::Direct,
-            taken: None,
-            acks: Vec::new(),
-        });
+        self.open_client(
+            tx,
+            ClientEntry {
+                machine,
+                owner: None,
+                flow,
+                branch,
+                cancel: true,
+                fate: Fate::Wanted,
+                way: Way::Direct,
+                taken: None,
+                acks: Vec::new(),
+            },
+        );
         self.run_client(tx, wants, None, now);
         self.rearm_client(invite);
     }
@@ -551,7 +553,11 @@ impl B2bua {
             return;
         }
         if let Some(owner) = owner {
-            self.warn(owner.call, format!("{} bytes are over udp_mtu, but no TCP connection to {}: sent over UDP", draft.size(), udp.addr), now);
+            self.warn(
+                owner.call,
+                format!("{} bytes are over udp_mtu, but no TCP connection to {}: sent over UDP", draft.size(), udp.addr),
+                now,
+            );
         }
         self.request_over_udp(Outgoing { tx, draft, slim: None, owner }, udp.addr, now);
     }

@@ -48,17 +48,31 @@ pub const UNACKED_REPORT_AT: u32 = 3;
 /// ```
 #[derive(Debug)]
 enum Usage {
-    Invited { tx: ServerTxId, early: Vec<(RemoteTag, LocalTag)> },
+    Invited {
+        tx: ServerTxId,
+        early: Vec<(RemoteTag, LocalTag)>,
+    },
     /// Our 2xx is out, its ACK awaited; repeated as RFC 3261 §13.3.1.4 says.
-    Answered { unacked: Unacked, then_bye: Option<Vec<Carried>> },
+    Answered {
+        unacked: Unacked,
+        then_bye: Option<Vec<Carried>>,
+    },
     Idle,
     /// `silent_until`: the next target is tried when nothing came by then.
-    Calling { tx: ClientTxId, hop: usize, silent_until: Option<Time> },
+    Calling {
+        tx: ClientTxId,
+        hop: usize,
+        silent_until: Option<Time>,
+    },
     /// A 2xx came; the call has not said what the ACK carries.
-    Answering { tx: ClientTxId },
+    Answering {
+        tx: ClientTxId,
+    },
     Established,
     /// Our BYE is out.
-    Ending { tx: ClientTxId },
+    Ending {
+        tx: ClientTxId,
+    },
     Ended,
 }
 
@@ -96,25 +110,69 @@ impl Unacked {
 /// What a leg tells the call: the only words that cross from one leg to the other (house.md §3).
 #[derive(Debug)]
 pub enum LegEvent {
-    Progress { status: u16, reason: CompactString, tag: Option<RemoteTag>, session: Option<Sdp>, carried: Vec<Carried> },
-    Answered { status: u16, reason: CompactString, tag: RemoteTag, session: Option<Sdp>, carried: Vec<Carried> },
+    Progress {
+        status: u16,
+        reason: CompactString,
+        tag: Option<RemoteTag>,
+        session: Option<Sdp>,
+        carried: Vec<Carried>,
+    },
+    Answered {
+        status: u16,
+        reason: CompactString,
+        tag: RemoteTag,
+        session: Option<Sdp>,
+        carried: Vec<Carried>,
+    },
     /// The ACK to our 2xx; with late offer it has the answer.
-    Acknowledged { session: Option<Sdp>, first: bool },
+    Acknowledged {
+        session: Option<Sdp>,
+        first: bool,
+    },
     /// No target is left: the last final answer, or what stands for it.
-    Refused { status: u16, reason: CompactString, carried: Vec<Carried>, why: String },
+    Refused {
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
+        why: String,
+    },
     /// CANCEL.
-    Cancelled { why: String },
+    Cancelled {
+        why: String,
+    },
     /// re-INVITE (with its CSeq number), or UPDATE.
-    Renegotiate { tx: ServerTxId, offer: Option<Sdp>, invite: Option<u32> },
-    Referred { tx: ServerTxId, message: Box<Message> },
+    Renegotiate {
+        tx: ServerTxId,
+        offer: Option<Sdp>,
+        invite: Option<u32>,
+    },
+    Referred {
+        tx: ServerTxId,
+        message: Box<Message>,
+    },
     /// INFO, MESSAGE and the like.
-    Passed { tx: ServerTxId, method: Method, carried: Vec<Carried>, content_type: CompactString, body: Bytes },
+    Passed {
+        tx: ServerTxId,
+        method: Method,
+        carried: Vec<Carried>,
+        content_type: CompactString,
+        body: Bytes,
+    },
     /// The answer to a request that was passed on.
-    PassedBack { tx: ServerTxId, status: u16, reason: CompactString },
+    PassedBack {
+        tx: ServerTxId,
+        status: u16,
+        reason: CompactString,
+    },
     /// BYE; not answered yet.
-    HungUp { tx: ServerTxId, message: Box<Message> },
+    HungUp {
+        tx: ServerTxId,
+        message: Box<Message>,
+    },
     /// The peer does not answer any more, or never acknowledged.
-    Lost { why: String },
+    Lost {
+        why: String,
+    },
     /// A NOTIFY of ours was answered, or timed out.
     Notified,
 }
@@ -180,7 +238,14 @@ impl Leg {
     }
 
     /// A leg that will dial one of `hops`, in order; the first is where its face is taken from.
-    pub fn outgoing(side: Side, hops: Vec<Hop>, invitation: Invitation, first_response: Duration, timers: Timers, cx: &mut Cx<'_>) -> Option<Leg> {
+    pub fn outgoing(
+        side: Side,
+        hops: Vec<Hop>,
+        invitation: Invitation,
+        first_response: Duration,
+        timers: Timers,
+        cx: &mut Cx<'_>,
+    ) -> Option<Leg> {
         let face = hops.first()?.face.clone();
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
@@ -505,14 +570,7 @@ impl Leg {
         Some(LegEvent::Refused { status, reason, carried, why })
     }
 
-    fn dial_next(
-        &mut self,
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-        cx: &mut Cx<'_>,
-    ) -> Option<LegEvent> {
+    fn dial_next(&mut self, status: u16, reason: CompactString, carried: Vec<Carried>, why: String, cx: &mut Cx<'_>) -> Option<LegEvent> {
         let Usage::Calling { hop, .. } = self.usage else { return None };
         if hop + 1 >= self.hops.len() {
             self.usage = Usage::Ended;
@@ -592,7 +650,15 @@ impl Leg {
     }
 
     /// A request of the other leg that is passed on in this dialog.
-    pub fn pass(&mut self, back: ServerTxId, method: Method, carried: &[Carried], content_type: &str, body: Bytes, cx: &mut Cx<'_>) -> bool {
+    pub fn pass(
+        &mut self,
+        back: ServerTxId,
+        method: Method,
+        carried: &[Carried],
+        content_type: &str,
+        body: Bytes,
+        cx: &mut Cx<'_>,
+    ) -> bool {
         let (Usage::Established, Some(dialog)) = (&self.usage, self.dialog.as_mut()) else { return false };
         let mut draft = dialog.request(method);
         draft.put("Contact", self.face.contact());

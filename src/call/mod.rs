@@ -64,13 +64,20 @@ pub const CLEARING_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum State {
     /// The callee has not answered.
-    Calling { ring_until: Time },
+    Calling {
+        ring_until: Time,
+    },
     Bridged,
     Escalating(Box<Handover>),
     /// CXone took the signal; its BYE is awaited.
-    Signalled { until: Time, plain: bool },
+    Signalled {
+        until: Time,
+        plain: bool,
+    },
     /// Everything that can be said has been said; answers and counters are awaited.
-    Clearing { until: Time },
+    Clearing {
+        until: Time,
+    },
     Over,
 }
 
@@ -157,8 +164,7 @@ impl Call {
             body,
         };
         let nowhere = || NoCodec { offered: String::new(), ours: String::new() };
-        let mut callee =
-            Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
+        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);
         Ok(Call {
             id,
@@ -352,7 +358,17 @@ impl Call {
                 (_, _, E::PassedBack { tx, status, reason }) => cx.respond(tx, Reply::new(status).reason(reason)),
                 (_, _, E::Acknowledged { session, .. }) => self.heard_answer(side, session, cx),
                 // A NOTIFY's answer may be what a BYE of ours waits for; `clear` looks. The rest came too late to matter.
-                (_, _, E::Notified | E::Progress { .. } | E::Answered { .. } | E::Refused { .. } | E::Cancelled { .. } | E::Lost { .. } | E::HungUp { .. }) => {}
+                (
+                    _,
+                    _,
+                    E::Notified
+                    | E::Progress { .. }
+                    | E::Answered { .. }
+                    | E::Refused { .. }
+                    | E::Cancelled { .. }
+                    | E::Lost { .. }
+                    | E::HungUp { .. },
+                ) => {}
             }
         }
         self.clear(cx);
@@ -383,7 +399,13 @@ impl Call {
         reply.headers.extend(ours);
         if self.caller.answer(reply.sdp(sdp), Some(&tag), &self.invite, cx).is_none() {
             self.callee.hang_up(Reply::new(487), Vec::new(), cx);
-            return self.refuse_caller(By::Backchannel, 400, "INVITE without Contact".into(), Reply::new(400).reason("Missing Contact"), cx);
+            return self.refuse_caller(
+                By::Backchannel,
+                400,
+                "INVITE without Contact".into(),
+                Reply::new(400).reason("Missing Contact"),
+                cx,
+            );
         }
         if !late_offer {
             self.callee.acknowledge(None, cx);

@@ -209,7 +209,7 @@ pub struct Plan {
     pub targets: Vec<PlannedTarget>,
     /// All header lines that policy puts into the INVITE: X-EI, X- headers, PAI and the like, in order.
     pub headers: Vec<Carried>,
-    /// The same for an INVITE that leaves over UDP, when `headers.budget` takes something away; `None`: no difference.
+    /// The same for an INVITE that leaves over UDP, when the budget dropped some.
     pub udp_headers: Option<Vec<Carried>>,
     pub rules: Arc<Rules>,
     /// Lines for the log, each said once: what was repaired, dropped, missing.

@@ -99,7 +99,8 @@ impl Sessions {
 
     /// Where `from` listens now.
     pub fn hear(&mut self, from: Side, sdp: &Sdp, cx: &mut Cx<'_>) {
-        let peer = sdp.rtp().map(|rtp| MediaPeer { rtp, rtcp: sdp.rtcp().unwrap_or(SocketAddr::new(rtp.ip(), rtp.port().wrapping_add(1))) });
+        let peer =
+            sdp.rtp().map(|rtp| MediaPeer { rtp, rtcp: sdp.rtcp().unwrap_or(SocketAddr::new(rtp.ip(), rtp.port().wrapping_add(1))) });
         let changed = self.end(from).received.as_ref() != Some(sdp);
         self.end(from).received = Some(sdp.clone());
         if changed {

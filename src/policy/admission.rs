@@ -23,7 +23,6 @@ use crate::policy::budget::apply_budget;
 use crate::policy::call_policy::FixedPolicy;
 use crate::policy::headers::Facts;
 use crate::policy::headers::Mapping;
-use crate::policy::headers::call_words;
 use crate::policy::headers::carried;
 use crate::policy::headers::has_x_header;
 use crate::policy::headers::map_invite;
@@ -77,7 +76,6 @@ fn plan(config: &Arc<Config>, invite: &Message, situation: &Situation<'_>) -> Re
     let mut mapping = map_invite(config, invite, facts);
     warnings.append(&mut mapping.warnings);
     let udp_headers = for_udp(config, &mapping, &targets, &mut warnings);
-    let words = call_words(config, invite, facts);
     let (caller_display, caller_user) = caller(invite);
     Ok(Plan {
         contact: found.map(|f| f.id),
@@ -87,7 +85,7 @@ fn plan(config: &Arc<Config>, invite: &Message, situation: &Situation<'_>) -> Re
         targets,
         headers: mapping.lines,
         udp_headers,
-        rules: Arc::new(rules(config, invite, words, situation)),
+        rules: Arc::new(rules(config, invite, mapping.words, situation)),
         warnings,
     })
 }
@@ -430,10 +428,7 @@ mod tests {
     #[test]
     fn without_any_x_header_the_warning_asks_for_the_trunk_groups_setting() {
         let plan = planned(test_config(), &invite(&[]));
-        assert_eq!(
-            plan.warnings,
-            ["no contact id: no X- header arrived: is the custom-header setting of CXone's trunk group on?"]
-        );
+        assert_eq!(plan.warnings, ["no contact id: no X- header arrived: is the custom-header setting of CXone's trunk group on?"]);
         let mut config = test_config();
         config.cxone.missing_contact_id = MissingContactId::Reject;
         let refusal = refused(config.clone(), &invite(&[]), |_| {});

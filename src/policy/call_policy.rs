@@ -13,6 +13,7 @@ use crate::call::rules::ReferVerdict;
 use crate::config::Config;
 use crate::config::Template;
 use crate::ids::Side;
+use crate::policy::escalation::bot_lost;
 use crate::policy::escalation::read_bye;
 use crate::policy::escalation::read_refer;
 use crate::policy::headers::carried;
@@ -108,6 +109,10 @@ impl CallPolicy for FixedPolicy {
         read_refer(&self.config.escalation, self.has_contact(), refer, asked_headers(&self.config, refer))
     }
 
+    fn read_bot_lost(&self) -> Option<Ask> {
+        bot_lost(&self.config.escalation, self.has_contact())
+    }
+
     fn signal_params(&self, ask: &Ask, signal_id: &str) -> Vec<(CompactString, String)> {
         let mut left = SIGNAL_PARAMS_BYTES_MAX;
         let mut params = Vec::new();
@@ -174,8 +179,7 @@ mod tests {
     fn policy(config: Config, lines: &[&str]) -> FixedPolicy {
         let (config, invite) = (Arc::new(config), invite(lines));
         let contact = crate::ids::ContactId::new("42");
-        let facts =
-            Facts { contact: Some(&contact), contact_header: None, call_id: "0CALL", our_host: "203.0.113.10:5060", trace: false };
+        let facts = Facts { contact: Some(&contact), contact_header: None, call_id: "0CALL", our_host: "203.0.113.10:5060", trace: false };
         let words = call_words(&config, &invite, facts);
         FixedPolicy::new(&config, &invite, words, "203.0.113.1:5060", "203.0.113.2:5061")
     }
@@ -256,15 +260,7 @@ mod tests {
         let text: Vec<String> = params.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(
             text,
-            [
-                "p1=Billing EN",
-                "p2=X-Escalate: billing",
-                "p3=SIG1",
-                "p4=wants a refund now",
-                "p5=gold",
-                "p6=ref=+1",
-                "p8=+12065551234"
-            ]
+            ["p1=Billing EN", "p2=X-Escalate: billing", "p3=SIG1", "p4=wants a refund now", "p5=gold", "p6=ref=+1", "p8=+12065551234"]
         );
     }
 

@@ -4,6 +4,7 @@ use crate::call::rules::Ask;
 use crate::call::rules::AskedBy;
 use crate::call::rules::ByeVerdict;
 use crate::call::rules::Carried;
+use crate::call::rules::OnBotLost;
 use crate::call::rules::ReferVerdict;
 use crate::config::Escalation;
 use crate::policy::numbers::user_text;
@@ -55,6 +56,18 @@ fn plain(rules: &Escalation, text: Option<String>, headers: Vec<Carried>) -> Ask
         referred_to: String::new(),
         headers,
     }
+}
+
+/// A leg of Synthflow that died without a BYE, when `on_bot_lost` wants that signalled: as if an escalating BYE had come, since
+/// the bot has gone in the same way.
+pub fn bot_lost(rules: &Escalation, contact: bool) -> Option<Ask> {
+    (contact && rules.on_bot_lost == OnBotLost::Signal).then(|| Ask {
+        by: AskedBy::Bye,
+        queue: default_queue(rules),
+        reason: "bot lost".to_owned(),
+        referred_to: String::new(),
+        headers: Vec::new(),
+    })
 }
 
 /// What makes this BYE an escalation: the Reason text, or the header that asked. `None`: nothing does, or a header says no.
@@ -200,7 +213,6 @@ fn bounded(mut text: String) -> String {
     text
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,9 +283,11 @@ mod tests {
     #[test]
     fn an_unknown_queue_on_a_bye_passes_or_goes_to_the_default_but_is_never_refused() {
         let mut rules = test_config().escalation;
-        for (unknown, verdict) in
-            [(UnknownQueue::Default, "escalate escalate"), (UnknownQueue::Pass, "escalate vip"), (UnknownQueue::Refuse, "escalate escalate")]
-        {
+        for (unknown, verdict) in [
+            (UnknownQueue::Default, "escalate escalate"),
+            (UnknownQueue::Pass, "escalate vip"),
+            (UnknownQueue::Refuse, "escalate escalate"),
+        ] {
             rules.unknown_queue = unknown;
             assert_eq!(of_bye(&rules, &["X-Queue: vip"]), format!("{verdict} (X-Queue: vip)"));
         }
@@ -352,7 +366,8 @@ mod tests {
         ] {
             let own = format!("User-to-User: {value}");
             assert_eq!(of_refer(&rules, &["Refer-To: <sip:vip@h>", &own]), "Billing EN [vip] (refer)", "{value}");
-            let escaped: String = value.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+            let escaped: String =
+                value.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
             let in_uri = format!("Refer-To: <sip:vip@h?User-to-User={escaped}>");
             assert_eq!(of_refer(&rules, &[&in_uri]), "Billing EN [vip] (refer)", "{in_uri}");
         }
@@ -376,6 +391,16 @@ mod tests {
         assert_eq!(refused(&rules, true, &good), "");
         rules.accept_refer = false;
         assert!(refused(&rules, true, &good).starts_with("603 escalation.accept"));
+    }
+
+    #[test]
+    fn a_lost_bot_is_signalled_only_when_that_is_configured_and_there_is_a_contact() {
+        let mut rules = test_config().escalation;
+        rules.default_queue = "general".into();
+        assert_eq!(bot_lost(&rules, true), None);
+        rules.on_bot_lost = OnBotLost::Signal;
+        assert_eq!(bot_lost(&rules, false), None);
+        assert_eq!(bot_lost(&rules, true).map(|ask| (ask.by, ask.queue)), Some((AskedBy::Bye, "general".into())));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::call::rules::Carried;
 use crate::config::Config;
 use crate::config::Piece;
+use crate::config::Repeated;
 use crate::config::Template;
 use crate::ids::ContactId;
 use crate::ids::Side;
@@ -25,6 +26,7 @@ use crate::policy::x_headers::Kept;
 use crate::policy::x_headers::choose;
 use crate::policy::x_headers::fold_repeated;
 use crate::policy::x_headers::may_set;
+use crate::wire::header::NameAddr;
 use crate::wire::message::Line;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
@@ -101,13 +103,15 @@ pub struct Mapping {
     /// One row for each received header, then one for each of ours; empty unless asked for.
     pub trace: Vec<TraceRow>,
     pub warnings: Vec<String>,
+    /// What templates of this call can say.
+    pub words: CallWords,
 }
 
 /// Maps the headers of CXone's INVITE.
 pub fn map_invite(config: &Config, invite: &Message, facts: Facts<'_>) -> Mapping {
-    let words = call_words(config, invite, facts);
+    let call = call_words(config, invite, facts);
     let header = |name: &str| header_value(invite, name);
-    let words = Words { call: &words, ask: None, header: &header };
+    let words = Words { call: &call, ask: None, header: &header };
     let mut mapper = Mapper { config, facts, out: Mapping::default(), ours: Vec::new() };
     let x_ei = mapper.x_ei(invite, &words);
     let set = mapper.set(&words);
@@ -116,12 +120,13 @@ pub fn map_invite(config: &Config, invite: &Message, facts: Facts<'_>) -> Mappin
     // Ours come first: of equals the budget drops the last, and a call that cannot name itself helps nobody.
     mapper.out.lines = x_ei.into_iter().chain(set).chain(passed.into_iter().map(|kept| kept.line)).collect();
     mapper.out.trace.append(&mut mapper.ours);
+    mapper.out.words = call;
     mapper.out
 }
 
 /// The words that belong to the call.
 pub fn call_words(config: &Config, invite: &Message, facts: Facts<'_>) -> CallWords {
-    let user = |address: Result<crate::wire::header::NameAddr<'_>, _>| address.ok().and_then(|a| user_of(&a)).unwrap_or_default();
+    let user = |address: Result<NameAddr<'_>, _>| address.ok().and_then(|a| user_of(&a)).unwrap_or_default();
     CallWords {
         contact_id: facts.contact.map(|c| c.as_str().to_owned()).unwrap_or_default(),
         call_id: facts.call_id.to_owned(),
@@ -181,11 +186,8 @@ impl Mapper<'_> {
             from_template.push(letter);
             Some(value)
         };
-        let whole = XEi {
-            s: token('S', &script.s, &templates.s),
-            e: token('E', &script.e, &templates.e),
-            o: token('O', &script.o, &templates.o),
-        };
+        let whole =
+            XEi { s: token('S', &script.s, &templates.s), e: token('E', &script.e, &templates.e), o: token('O', &script.o, &templates.o) };
         let value = whole.print();
         self.x_ei_rows(invite, &value, &defects, &from_template);
         (!value.is_empty()).then(|| carried(b"X-EI", value.as_bytes()))
@@ -252,9 +254,9 @@ impl Mapper<'_> {
         }
         for (gone, row) in fold_repeated(&mut kept, self.config.headers.repeated) {
             let (action, why) = match self.config.headers.repeated {
-                crate::config::Repeated::Join => (Action::Joined, "headers.repeated = \"join\": its value stands in the first one"),
-                crate::config::Repeated::First => (Action::NotPassed, "headers.repeated = \"first\": an earlier one counts"),
-                crate::config::Repeated::Last => (Action::NotPassed, "headers.repeated = \"last\": a later one counts"),
+                Repeated::Join => (Action::Joined, "headers.repeated = \"join\": its value stands in the first one"),
+                Repeated::First => (Action::NotPassed, "headers.repeated = \"first\": an earlier one counts"),
+                Repeated::Last => (Action::NotPassed, "headers.repeated = \"last\": a later one counts"),
             };
             self.warn(format!("{} came more than once: {why}", String::from_utf8_lossy(&gone)));
             if let Some(row) = self.out.trace.get_mut(row) {
@@ -417,8 +419,10 @@ pub fn has_x_header(message: &Message) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection;
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::config::Repeated;
     use crate::policy::samples::header;
     use crate::policy::samples::invite;
     use crate::policy::samples::patterns;
@@ -516,9 +520,14 @@ mod tests {
     fn no_value_can_break_x_ei() {
         let mut config = test_config();
         config.x_ei.e = header("X-Id");
-        for (id, value, warned) in
-            [("a;S.evil;", "E.a;", true), (";x", "", true), ("", "", false), ("  ", "", false), ("a b", "E.a b;", false), ("a\tb", "E.a;", true)]
-        {
+        for (id, value, warned) in [
+            ("a;S.evil;", "E.a;", true),
+            (";x", "", true),
+            ("", "", false),
+            ("  ", "", false),
+            ("a b", "E.a b;", false),
+            ("a\tb", "E.a;", true),
+        ] {
             let (found, warnings) = x_ei(&config, &[&format!("X-Id: {id}")]);
             assert_eq!(found, value, "{id:?}");
             assert_eq!(warnings.iter().any(|w| w.starts_with("x_ei.E: ")), warned, "{id:?} {warnings:?}");
@@ -618,6 +627,29 @@ mod tests {
         let lines = ["x-diversion: +1", "X-InContact-MasterId: 42", "X-Synthflow-Call-Id: s", "X-Other: o"];
         let names: Vec<_> = mapped(&config, &lines).protected.iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect();
         assert_eq!(names, ["X-EI", "X-Synthflow-Call-Id", "X-Master", "x-diversion"]);
+    }
+
+    proptest! {
+        /// product.md §1: "A template may never write a header that forms dialogs, nor CR, LF or NUL."
+        #[test]
+        fn whatever_arrives_nothing_ends_its_line_and_x_ei_stays_sound(
+            values in collection::vec("[ -~;,<>@:\"\\\\é\t\x01\x7f]{0,40}", 8),
+        ) {
+            let names = ["X-EI", "X-Diversion", "X-Synthflow-Call-Id", "X-Plan", "Diversion", "P-Asserted-Identity", "X-A", "X-EI"];
+            let lines: Vec<String> = names.iter().zip(&values).map(|(name, value)| format!("{name}: {value}")).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let mut config = test_config();
+            config.x_ei.e = header("X-Plan");
+            config.headers.set.push(("X-Set".into(), header("X-A")));
+            let mapping = mapped(&config, &lines);
+            for line in &mapping.lines {
+                prop_assert!(!line.value.iter().any(|&b| b.is_ascii_control() && b != b'\t'), "{line:?}");
+                prop_assert!(crate::wire::method::is_token(&line.name), "{line:?}");
+            }
+            let x_ei: Vec<_> = mapping.lines.iter().filter(|l| l.name.eq_ignore_ascii_case(b"X-EI")).collect();
+            prop_assert!(x_ei.len() <= 1);
+            prop_assert!(x_ei.iter().all(|l| XEi::parse(&l.value).is_ok()), "{x_ei:?}");
+        }
     }
 
     #[test]

@@ -95,7 +95,8 @@ mod tests {
         for value in ["true", "YES", "1", " on "] {
             assert_eq!(said(value.as_bytes()), Said::Yes, "{value}");
         }
-        for (value, text) in [("billing", "billing"), (" \"a b\" ", "a b"), ("{\"a\":1}", "{\"a\":1}"), ("00", "00"), ("nobody", "nobody")] {
+        for (value, text) in [("billing", "billing"), (" \"a b\" ", "a b"), ("{\"a\":1}", "{\"a\":1}"), ("00", "00"), ("nobody", "nobody")]
+        {
             assert_eq!(said(value.as_bytes()), Said::Text(text.into()), "{value}");
         }
     }

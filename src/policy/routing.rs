@@ -63,8 +63,7 @@ mod tests {
             spec("dead.example", 5060, Transport::Udp),
         ];
         let names = Names::of(&[("sip.example", &["192.0.2.1", "192.0.2.2"]), ("2001:db8::5", &["2001:db8::5"])]);
-        let said: Vec<String> =
-            targets(&specs, &names).iter().map(|p| format!("{} {}", p.target.addr, p.uri_host)).collect();
+        let said: Vec<String> = targets(&specs, &names).iter().map(|p| format!("{} {}", p.target.addr, p.uri_host)).collect();
         assert_eq!(
             said,
             [

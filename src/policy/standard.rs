@@ -192,16 +192,18 @@ fn quote_end(value: &[u8], open: usize) -> usize {
     value.len().saturating_sub(1).max(open)
 }
 
-/// Where the URI of a name-addr or addr-spec stands.
+/// Where the URI of a name-addr or addr-spec stands. A display name with a `:` or `@` outside quotes is none: it may be an address.
 fn uri_range(element: &[u8]) -> Option<Range<usize>> {
-    let mut at = 0;
+    let (mut at, mut address) = (0, false);
     while at < element.len() {
         match element[at] {
             b'"' => at = quote_end(element, at),
+            b'<' if address => return None,
             b'<' => {
                 let len = element[at..].iter().position(|&b| b == b'>')?;
                 return Some(at + 1..at + len);
             }
+            b':' | b'@' => address = true,
             _ => {}
         }
         at += 1;
@@ -231,22 +233,31 @@ fn uri_with_host(uri: &[u8], our_host: &str) -> Option<Vec<u8>> {
     out.push(b':');
     out.extend_from_slice(&rest[..host]);
     out.extend_from_slice(our_host.as_bytes());
-    out.extend_from_slice(&without_maddr(&rest[tail..]));
+    out.extend_from_slice(&without_addresses(&rest[tail..]));
     Some(out)
 }
 
-/// URI parameters and headers without `maddr`, which is an address too (RFC 3261 §19.1.1).
-fn without_maddr(tail: &[u8]) -> Vec<u8> {
-    let headers = tail.iter().position(|&b| b == b'?').unwrap_or(tail.len());
+/// URI parameters and headers without those that hold addresses: `maddr` (RFC 3261 §19.1.1), and every header but the two that
+/// History-Info has there (RFC 7044 §5).
+fn without_addresses(tail: &[u8]) -> Vec<u8> {
+    let question = tail.iter().position(|&b| b == b'?').unwrap_or(tail.len());
+    let (params, headers) = tail.split_at(question);
+    let name_of = |pair: &[u8]| pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     let mut out = Vec::with_capacity(tail.len());
-    for param in tail[..headers].split(|&b| b == b';').skip(1) {
-        let name = param.split(|&b| b == b'=').next().unwrap_or_default();
-        if !name.trim_ascii().eq_ignore_ascii_case(b"maddr") {
+    for param in params.split(|&b| b == b';').skip(1) {
+        if name_of(param) != b"maddr" {
             out.push(b';');
             out.extend_from_slice(param);
         }
     }
-    out.extend_from_slice(&tail[headers..]);
+    let mut mark = b'?';
+    for header in headers.get(1..).unwrap_or_default().split(|&b| b == b'&') {
+        if matches!(name_of(header).as_slice(), b"reason" | b"privacy") {
+            out.push(mark);
+            out.extend_from_slice(header);
+            mark = b'&';
+        }
+    }
     out
 }
 
@@ -285,10 +296,16 @@ mod tests {
             (
                 Name::HistoryInfo,
                 "<sip:a@10.0.0.1?Reason=SIP%3Bcause%3D302>;index=1,<sips:b@10.0.0.2>;index=1.1",
-                Some(
-                    "History-Info: <sip:a@203.0.113.10:5060?Reason=SIP%3Bcause%3D302>;index=1,<sips:b@203.0.113.10:5060>;index=1.1",
-                ),
+                Some("History-Info: <sip:a@203.0.113.10:5060?Reason=SIP%3Bcause%3D302>;index=1,<sips:b@203.0.113.10:5060>;index=1.1"),
             ),
+            (
+                Name::HistoryInfo,
+                "<sip:a@10.0.0.1?Replaces=x%4010.0.0.1&Reason=SIP&privacy=history&To=%3Csip:b@10.0.0.1%3E>;index=1",
+                Some("History-Info: <sip:a@203.0.113.10:5060?Reason=SIP&privacy=history>;index=1"),
+            ),
+            (Name::Diversion, "sip:a@10.0.0.1?x=<sip:b@10.0.0.2>", None),
+            (Name::Diversion, "\"x\" sip:a@10.0.0.1 <sip:b@10.0.0.2>", None),
+            (Name::Diversion, "\"sip:x@y\" <sip:b@10.0.0.2>", Some("Diversion: \"sip:x@y\" <sip:b@203.0.113.10:5060>")),
             (Name::Diversion, "<sip:10.0.0.1>", Some("Diversion: <sip:203.0.113.10:5060>")),
             (Name::Diversion, "<sip:a@x@10.0.0.1>", Some("Diversion: <sip:a@203.0.113.10:5060>")),
             (Name::Diversion, "<h323:a@10.0.0.1>", None),

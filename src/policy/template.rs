@@ -96,13 +96,8 @@ mod tests {
             to: "999".into(),
             diversion: "+1555".into(),
         };
-        let ask = Ask {
-            by: AskedBy::Refer,
-            queue: "billing".into(),
-            reason: "angry".into(),
-            referred_to: "sales".into(),
-            headers: Vec::new(),
-        };
+        let ask =
+            Ask { by: AskedBy::Refer, queue: "billing".into(), reason: "angry".into(), referred_to: "sales".into(), headers: Vec::new() };
         let header = |name: &str| name.eq_ignore_ascii_case("X-Plan").then(|| b"gold".to_vec());
         let words = Words { call: &call, ask: Some((&ask, "SIG1")), header: &header };
         for (piece, text) in [

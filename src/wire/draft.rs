@@ -364,9 +364,8 @@ mod tests {
     const SOURCE: &str = "192.0.2.9:5099";
 
     fn invite(via: &str, more: &str) -> Message {
-        let text = format!(
-            "INVITE sip:b@h SIP/2.0\r\n{via}f :  <sip:a@h>;tag=1 \r\nTo:<sip:b@h>\r\nCall-ID: c1\r\nCSeq: 7  INVITE\r\n{more}\r\n"
-        );
+        let text =
+            format!("INVITE sip:b@h SIP/2.0\r\n{via}f :  <sip:a@h>;tag=1 \r\nTo:<sip:b@h>\r\nCall-ID: c1\r\nCSeq: 7  INVITE\r\n{more}\r\n");
         Message::parse(Bytes::from(text)).unwrap()
     }
 
@@ -393,7 +392,9 @@ mod tests {
         );
         // RFC 3261 §8.2.6.1: "any Timestamp header field present in the request MUST be copied into this 100 (Trying) response."
         let trying = response(&request, SOURCE, 100, None);
-        assert!(trying.starts_with("SIP/2.0 100 Trying\r\n") && trying.contains("To:<sip:b@h>\r\n") && trying.contains("Timestamp: 54\r\n"));
+        assert!(
+            trying.starts_with("SIP/2.0 100 Trying\r\n") && trying.contains("To:<sip:b@h>\r\n") && trying.contains("Timestamp: 54\r\n")
+        );
     }
 
     #[test]
@@ -459,7 +460,8 @@ mod tests {
 
     #[test]
     fn lines_stand_in_the_order_of_the_calls_and_via_comes_first() {
-        let source = invite("Via: SIP/2.0/UDP h\r\n", "record-route:<sip:p;lr>\r\nX-A:  1 \r\nl: 0\r\nno colon\r\nRecord-Route: <sip:q;lr>\r\n");
+        let source =
+            invite("Via: SIP/2.0/UDP h\r\n", "record-route:<sip:p;lr>\r\nX-A:  1 \r\nl: 0\r\nno colon\r\nRecord-Route: <sip:q;lr>\r\n");
         let mut draft = Draft::request(Method::BYE, b"sip:x@h");
         draft.put("Max-Forwards", "70").keep_all(&source, Name::RecordRoute).put("Content-Length", "9").put("l", "9");
         for line in source.lines().skip(5) {

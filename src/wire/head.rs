@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use compact_str::CompactString;
 use memchr::memchr;
-use memchr::memchr2;
 use memchr::memchr_iter;
+use memchr::memchr2;
 use memchr::memmem;
 use smallvec::SmallVec;
 
@@ -150,16 +150,8 @@ fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
     let line_end = line_end(bytes, 0)?;
     let line = bytes.get(..line_end).unwrap_or_default();
     let (method, start, flaw) = start_line(line).ok_or(Stop::Frame(NO_START))?;
-    let mut head = Head {
-        method,
-        start,
-        entries: SmallVec::new(),
-        present: 0,
-        repeated: 0,
-        length: Length::Absent,
-        flaw,
-        end: line_end + 2,
-    };
+    let mut head =
+        Head { method, start, entries: SmallVec::new(), present: 0, repeated: 0, length: Length::Absent, flaw, end: line_end + 2 };
     loop {
         match bytes.get(head.end..) {
             Some([b'\r', b'\n', ..]) => break,

@@ -144,6 +144,9 @@ impl Sdp {
                     if (number == 0) != (*kind == b'v') {
                         return Err(SdpError("v= must be the first line, and only that"));
                     }
+                    if *kind == b'v' && value.trim_ascii() != b"0" {
+                        return Err(SdpError("a version that is not 0"));
+                    }
                     scan.line(*kind, value)?;
                 }
                 _ => return Err(SdpError("a line that is not <type>=<value>")),

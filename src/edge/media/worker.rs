@@ -373,7 +373,7 @@ impl Worker {
             for side in [Side::Caller, Side::Callee] {
                 while let Some((to, length)) = live.relay.silence(side, now, &mut out) {
                     let slot = live.slot(side).and_then(|slot| pool.slots.get(slot));
-                    if !slot.is_some_and(|slot| slot.socket(Port::Rtp).send_to(&out[..length], to).is_ok()) {
+                    if slot.is_none_or(|slot| slot.socket(Port::Rtp).send_to(&out[..length], to).is_err()) {
                         live.relay.not_sent(side, Port::Rtp);
                     }
                 }
