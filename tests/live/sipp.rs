@@ -61,6 +61,7 @@ pub struct Sipp {
     /// Where to call; the side that is called has none.
     pub remote: Option<SocketAddr>,
     pub calls: u32,
+    pub repeats: bool,
 }
 
 impl Sipp {
@@ -74,6 +75,9 @@ impl Sipp {
         command.args(["-i", &self.ip.to_string(), "-bind_local", "-p", &SIP_PORT.to_string(), "-t", self.transport.as_option()]);
         command.args(["-mi", &self.ip.to_string(), "-m", &self.calls.to_string(), "-r", "20"]);
         command.args(["-timeout", &format!("{}s", STORY_MAX.as_secs()), "-timeout_error", "-recv_timeout", "15000", "-nostdin"]);
+        if !self.repeats {
+            command.arg("-nr");
+        }
         // A machine that is busy with the other stories is no reason to stop.
         command.args(["-watchdog_minor_maxtriggers", "100000", "-watchdog_major_maxtriggers", "100000"]);
         command.arg("-trace_msg").arg("-message_file").arg(&messages);

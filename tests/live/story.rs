@@ -52,6 +52,7 @@ pub struct Story {
     calls: u32,
     api: Api,
     sip: &'static str,
+    repeats: bool,
     expected: Vec<&'static str>,
 }
 
@@ -66,6 +67,7 @@ impl Story {
             calls: 1,
             api: Api::Accepts,
             sip: "",
+            repeats: true,
             expected: Vec::new(),
         }
     }
@@ -94,6 +96,11 @@ impl Story {
     /// Lines for `[sip]`.
     pub fn sip(self, sip: &'static str) -> Story {
         Story { sip, ..self }
+    }
+
+    /// SIPp neither repeats nor absorbs: repetitions are the story.
+    pub fn without_repetitions(self) -> Story {
+        Story { repeats: false, ..self }
     }
 
     /// Words of the WARN lines that belong to this story; any other fails it.
@@ -157,6 +164,8 @@ deadline = "3s"
 [synthflow]
 target = "sip:{callee}:{SIP_PORT};transport={transport}"
 allow = ["{callee}"]
+[escalation.queues]
+billing = "billing"
 [log]
 format = "json"
 level = "debug"
@@ -223,7 +232,7 @@ impl Stage {
 
     fn sipp(&mut self, story: &Story, file: &'static str, ip: Ipv4Addr, transport: Transport, remote: Option<SocketAddr>) -> Run {
         let scenario = scenarios().join(story.folder).join(format!("{file}.xml"));
-        let sipp = Sipp { scenario, ip, transport, remote, calls: story.calls };
+        let sipp = Sipp { scenario, ip, transport, remote, calls: story.calls, repeats: story.repeats };
         let run = sipp.start(&self.dir, file);
         self.done.push((file, ip, run.messages.clone()));
         run
