@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::wire::head::Flaw;
+use crate::wire::head::Length;
 use crate::wire::header::NameAddr;
 use crate::wire::header::is_star;
 use crate::wire::header::scan::number;
@@ -10,8 +12,6 @@ use crate::wire::message::Defect;
 use crate::wire::message::Message;
 use crate::wire::method::is_token_byte;
 use crate::wire::name::Name;
-use crate::wire::head::Flaw;
-use crate::wire::head::Length;
 use crate::wire::uri::Uri;
 
 /// A header name of the peer is quoted in a reason phrase only up to here.

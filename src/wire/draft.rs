@@ -95,9 +95,12 @@ impl Draft {
     /// Appends a line. CR, LF and NUL in `value` become blanks: no value can end its line. Content-Length is not ours to put: `print` does.
     pub fn put(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Draft {
         if Name::of(name.as_bytes()) != Name::ContentLength {
-            extend_clean(&mut self.head, name.as_bytes());
+            let from = self.head.len();
+            self.head.extend_from_slice(name.as_bytes());
             self.head.extend_from_slice(b": ");
-            self.line(value.as_ref());
+            self.head.extend_from_slice(value.as_ref());
+            clean(&mut self.head, from);
+            self.head.extend_from_slice(b"\r\n");
         }
         self
     }
@@ -188,8 +191,14 @@ impl fmt::Debug for Draft {
 fn extend_clean(out: &mut Vec<u8>, text: &[u8]) {
     let from = out.len();
     out.extend_from_slice(text);
+    clean(out, from);
+}
+
+/// Makes CR, LF and NUL from that place on blanks.
+fn clean(out: &mut [u8], from: usize) {
+    let text = out.get_mut(from..).unwrap_or_default();
     if memchr3(b'\r', b'\n', 0, text).is_some() {
-        for byte in out.iter_mut().skip(from).filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        for byte in text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             *byte = b' ';
         }
     }
@@ -359,9 +368,8 @@ mod tests {
     const SOURCE: &str = "192.0.2.9:5099";
 
     fn invite(via: &str, more: &str) -> Message {
-        let text = format!(
-            "INVITE sip:b@h SIP/2.0\r\n{via}f :  <sip:a@h>;tag=1 \r\nTo:<sip:b@h>\r\nCall-ID: c1\r\nCSeq: 7  INVITE\r\n{more}\r\n"
-        );
+        let text =
+            format!("INVITE sip:b@h SIP/2.0\r\n{via}f :  <sip:a@h>;tag=1 \r\nTo:<sip:b@h>\r\nCall-ID: c1\r\nCSeq: 7  INVITE\r\n{more}\r\n");
         Message::parse(Bytes::from(text)).unwrap()
     }
 
@@ -388,7 +396,9 @@ mod tests {
         );
         // RFC 3261 §8.2.6.1: "any Timestamp header field present in the request MUST be copied into this 100 (Trying) response."
         let trying = response(&request, SOURCE, 100, None);
-        assert!(trying.starts_with("SIP/2.0 100 Trying\r\n") && trying.contains("To:<sip:b@h>\r\n") && trying.contains("Timestamp: 54\r\n"));
+        assert!(
+            trying.starts_with("SIP/2.0 100 Trying\r\n") && trying.contains("To:<sip:b@h>\r\n") && trying.contains("Timestamp: 54\r\n")
+        );
     }
 
     #[test]
@@ -454,7 +464,8 @@ mod tests {
 
     #[test]
     fn lines_stand_in_the_order_of_the_calls_and_via_comes_first() {
-        let source = invite("Via: SIP/2.0/UDP h\r\n", "record-route:<sip:p;lr>\r\nX-A:  1 \r\nl: 0\r\nno colon\r\nRecord-Route: <sip:q;lr>\r\n");
+        let source =
+            invite("Via: SIP/2.0/UDP h\r\n", "record-route:<sip:p;lr>\r\nX-A:  1 \r\nl: 0\r\nno colon\r\nRecord-Route: <sip:q;lr>\r\n");
         let mut draft = Draft::request(Method::BYE, b"sip:x@h");
         draft.put("Max-Forwards", "70").keep_all(&source, Name::RecordRoute).put("Content-Length", "9").put("l", "9");
         for line in source.lines().skip(5) {

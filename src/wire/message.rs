@@ -13,6 +13,17 @@ use crate::wire::check::address;
 use crate::wire::check::bad;
 use crate::wire::check::max_forwards;
 use crate::wire::check::missing;
+use crate::wire::head::Entry;
+use crate::wire::head::Flaw;
+use crate::wire::head::Head;
+use crate::wire::head::Length;
+pub use crate::wire::head::SIP_HEADER_LINES_MAX;
+pub use crate::wire::head::SIP_LINE_BYTES_MAX;
+pub use crate::wire::head::SIP_MESSAGE_BYTES_MAX;
+use crate::wire::head::Scanned;
+use crate::wire::head::Start;
+use crate::wire::head::leading_crlfs;
+use crate::wire::head::scan;
 use crate::wire::header::CSeq;
 use crate::wire::header::NameAddr;
 use crate::wire::header::Via;
@@ -20,17 +31,6 @@ use crate::wire::header::elements;
 use crate::wire::method::Method;
 pub use crate::wire::name::Name;
 use crate::wire::name::same_other;
-pub use crate::wire::head::SIP_HEADER_LINES_MAX;
-pub use crate::wire::head::SIP_LINE_BYTES_MAX;
-pub use crate::wire::head::SIP_MESSAGE_BYTES_MAX;
-use crate::wire::head::Entry;
-use crate::wire::head::Flaw;
-use crate::wire::head::Head;
-use crate::wire::head::Length;
-use crate::wire::head::Scanned;
-use crate::wire::head::Start;
-use crate::wire::head::leading_crlfs;
-use crate::wire::head::scan;
 
 /// `Debug` shows this much of the start line.
 const DEBUG_START_BYTES_MAX: usize = 200;
@@ -189,7 +189,9 @@ impl Message {
     /// The topmost Via.
     pub fn via(&self) -> Result<Via<'_>, Defect> {
         let line = self.value(Name::Via).ok_or_else(|| missing(Name::Via))?;
-        elements(line).next().and_then(Via::parse).ok_or_else(|| bad(Name::Via))
+        // One Via a line is the usual case.
+        let first = if memchr(b',', line).is_none() { Some(line) } else { elements(line).next() };
+        first.and_then(Via::parse).ok_or_else(|| bad(Name::Via))
     }
 
     pub fn from(&self) -> Result<NameAddr<'_>, Defect> {
@@ -485,12 +487,9 @@ mod tests {
 
     #[test]
     fn s4_a_status_line_has_three_digits_of_a_known_class() {
-        for (line, status, phrase) in [
-            ("SIP/2.0 200 OK", 200, "OK"),
-            ("SIP/2.0 200 ", 200, ""),
-            ("SIP/2.0 200", 200, ""),
-            ("sip/2.0 699 a  b ", 699, "a  b "),
-        ] {
+        for (line, status, phrase) in
+            [("SIP/2.0 200 OK", 200, "OK"), ("SIP/2.0 200 ", 200, ""), ("SIP/2.0 200", 200, ""), ("sip/2.0 699 a  b ", 699, "a  b ")]
+        {
             let message = parse(format!("{line}\r\n{HEAD}\r\n")).unwrap();
             message.check().unwrap();
             assert_eq!((message.status(), message.reason(), message.uri()), (status, phrase.as_bytes(), &b""[..]));
@@ -699,7 +698,8 @@ mod tests {
             Just(b"SIP/2.0 200 OK\r\n".to_vec()),
             proptest::collection::vec(any::<u8>(), 0..30),
         ];
-        (start, proptest::collection::vec(piece, 0..12)).prop_map(|(start, pieces)| [start, pieces.concat(), b"\r\n\r\nabcdef".to_vec()].concat())
+        (start, proptest::collection::vec(piece, 0..12))
+            .prop_map(|(start, pieces)| [start, pieces.concat(), b"\r\n\r\nabcdef".to_vec()].concat())
     }
 
     proptest! {

@@ -5,12 +5,12 @@ use std::mem;
 use bytes::Bytes;
 use memchr::memmem;
 
-use crate::wire::message::FrameError;
-use crate::wire::message::SIP_MESSAGE_BYTES_MAX;
-use crate::wire::method::is_token_byte;
 use crate::wire::head::Length;
 use crate::wire::head::NO_START;
 use crate::wire::head::scan;
+use crate::wire::message::FrameError;
+use crate::wire::message::SIP_MESSAGE_BYTES_MAX;
+use crate::wire::method::is_token_byte;
 
 /// An idle connection holds no more than this.
 const IDLE_BUFFER_BYTES_MAX: usize = 16 * 1024;
