@@ -534,6 +534,37 @@ mod tests {
         }
 
         #[test]
+        fn a_response_to_what_passed_the_check_passes_it_too(
+            edits in proptest::collection::vec((0usize..400, 0u8..4, prop_oneof![any::<u8>(), proptest::sample::select(b"\r\n\0 ,;:<>\"=\\".to_vec())]), 0..4),
+            port: u16,
+        ) {
+            let via = "Via: SIP/2.0/UDP h.example:5060;rport;branch=z9hG4bK1 , SIP/2.0/TCP [::1]\r\nv: SIP/2.0/TLS 192.0.2.1\r\n";
+            let mut text = invite(via, "Contact: \"A\" <sip:a@h>;x\r\nTimestamp: 1\r\n").raw().to_vec();
+            for (at, kind, byte) in edits {
+                let at = at % text.len();
+                match kind {
+                    0 => text[at] = byte,
+                    1 => text.insert(at, byte),
+                    2 => drop(text.remove(at)),
+                    _ => text.truncate(at.max(16)),
+                }
+            }
+            let Ok(request) = Message::parse(Bytes::from(text)) else { return Ok(()) };
+            let draft = Draft::response(&request, (std::net::Ipv4Addr::LOCALHOST, port).into(), 100, "", Some(&LocalTag::new("t9")));
+            let printed = Message::parse(draft.print(None)).expect("a response is always a message");
+            let vias = |message: &Message| message.elements(Name::Via).count();
+            prop_assert_eq!(printed.status(), 100);
+            prop_assert!(printed.lines().all(|line| !line.raw.iter().any(|b| b"\r\n\0".contains(b))));
+            if request.is_request() && request.check().is_ok() {
+                prop_assert_eq!(printed.check(), Ok(()));
+                prop_assert_eq!(printed.via().unwrap().branch(), request.via().unwrap().branch());
+                prop_assert_eq!(vias(&printed), vias(&request));
+                prop_assert_eq!(printed.to_tag(), request.to_tag().or(Some("t9")));
+                prop_assert_eq!((printed.cseq(), printed.call_id(), printed.from_tag()), (request.cseq(), request.call_id(), request.from_tag()));
+            }
+        }
+
+        #[test]
         fn kept_lines_leave_bit_for_bit(values in proptest::collection::vec("[ -~\u{80}-\u{FF}\t]{0,40}", 0..30)) {
             let text: String = values.iter().enumerate().map(|(i, value)| format!("X-{i} :{value}\r\n")).collect();
             let message = invite("", &text);
