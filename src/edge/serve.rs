@@ -569,7 +569,9 @@ mod tests {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (remote, end) = Remote::new();
         let (facts, told) = std::sync::mpsc::channel();
-        let event_sink: EventSink = Box::new(move |event| drop(facts.send(event.fact.word())));
+        let event_sink: EventSink = Box::new(move |event| {
+            let _ = facts.send(event.fact.word());
+        });
         let options =
             ServeOptions { quiet: true, ready: Some(ready), remote: Some(end), event_sink: Some(event_sink), ..ServeOptions::default() };
         let node = std::thread::spawn(move || run(Arc::new(config), options));
