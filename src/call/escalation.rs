@@ -65,9 +65,15 @@ pub enum Marker {
 pub enum Out {
     Record(Marker),
     /// The 202 or 200 may leave. Exactly once for each escalation, before everything but the first `Record`.
-    Accepted { durable: bool },
+    Accepted {
+        durable: bool,
+    },
     /// One HTTP try.
-    Signal { try_no: u8, signal: Signal, until: Time },
+    Signal {
+        try_no: u8,
+        signal: Signal,
+        until: Time,
+    },
     /// The running try must not be written if it is not written yet; a written one runs on. Its answer is awaited either way.
     Cancel,
     /// The end; the last thing that an escalation says.
@@ -131,15 +137,25 @@ impl Contact {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum State {
     /// Barrier 1, until it is passed or has held long enough.
-    Recording { until: Time },
+    Recording {
+        until: Time,
+    },
     /// Barrier 2 of the try `tries`.
-    Marking { until: Time },
+    Marking {
+        until: Time,
+    },
     /// The answer to the try `tries`; `until`: the edge has failed to give one.
-    Requesting { until: Time },
+    Requesting {
+        until: Time,
+    },
     /// The next try after a refusal that may pass.
-    Pausing { until: Time },
+    Pausing {
+        until: Time,
+    },
     /// A written request has no answer: CXone's BYE would be one.
-    Settling { until: Time },
+    Settling {
+        until: Time,
+    },
     Settled(Outcome),
 }
 

@@ -1,5 +1,18 @@
 //! `config.toml` → `Config`. The names are the contract of product.md §1.
 
+mod behaviour;
+pub mod errors;
+pub mod keys;
+mod load;
+pub mod ports;
+pub mod presets;
+mod secrets;
+mod sides;
+pub mod template;
+mod tree;
+pub mod values;
+pub mod warnings;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -30,6 +43,13 @@ pub struct Config {
     pub escalation: Escalation,
     pub dns_servers: Vec<SocketAddr>,
     pub log: Log,
+}
+
+/// A configuration, and what is allowed in it yet probably not meant.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<String>,
 }
 
 /// `[node]`

@@ -148,9 +148,13 @@ pub enum MockCxoneEvent {
     /// `GET …/.well-known/openid-configuration`
     Discovered,
     /// A token request and what it got.
-    Token { status: u16 },
+    Token {
+        status: u16,
+    },
     /// `GET …/.well-known/cxone-configuration?tenantId=…`
-    Tenant { tenant: String },
+    Tenant {
+        tenant: String,
+    },
     Signal(MockSignal),
     /// `POST /mock/reset`
     Reset,

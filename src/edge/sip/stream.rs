@@ -1,0 +1,205 @@
+//! The table of stream connections: what is up, what waits to be written, what is closing.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use std::collections::HashMap;
+use bytes::Buf;
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::ids::CONN_DIALLED;
+use crate::ids::ConnId;
+
+/// Accepted connections at a time; one more is closed at once.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// What may wait on one connection; a peer that reads slower than this is lost.
+pub const TCP_WRITE_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a connection's task has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Open {
+        waits: bool,
+    },
+    /// Write what waits, then close.
+    Closing {
+        waits: bool,
+    },
+    /// Not in the table any more: drop the socket.
+    Gone,
+}
+
+/// Where a connection stands.
+#[derive(Debug)]
+enum State {
+    Dialling,
+    Up(Rc<TcpStream>),
+    Closing(Rc<TcpStream>),
+}
+
+#[derive(Debug)]
+struct Stream {
+    state: State,
+    remote: SocketAddr,
+    waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
+    wake: Rc<Notify>,
+    last_sent: Instant,
+}
+
+/// All connections of this core.
+#[derive(Debug, Default)]
+pub struct Streams {
+    map: HashMap<ConnId, Stream>,
+    accepted: usize,
+    minted: u64,
+}
+
+impl Streams {
+    /// A connection that a peer opened; `None` when there are too many.
+    pub fn accepted(&mut self, remote: SocketAddr, stream: Rc<TcpStream>) -> Option<(ConnId, Rc<Notify>)> {
+        if self.accepted >= CONNECTIONS_MAX {
+            return None;
+        }
+        self.minted += 1;
+        let conn = ConnId(self.minted & !CONN_DIALLED);
+        self.accepted += 1;
+        let wake = self.insert(conn, State::Up(stream), remote);
+        Some((conn, wake))
+    }
+
+    /// A connection that the core wants; what is sent on it waits until it is up. `None`: there is one of that id.
+    pub fn dialling(&mut self, conn: ConnId, remote: SocketAddr) -> Option<Rc<Notify>> {
+        if self.map.contains_key(&conn) {
+            return None;
+        }
+        Some(self.insert(conn, State::Dialling, remote))
+    }
+
+    fn insert(&mut self, conn: ConnId, state: State, remote: SocketAddr) -> Rc<Notify> {
+        let wake = Rc::new(Notify::new());
+        let stream = Stream {
+            state,
+            remote,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            wake: wake.clone(),
+            last_sent: Instant::now(),
+        };
+        self.map.insert(conn, stream);
+        wake
+    }
+
+    /// The dial succeeded; false when the core has closed it meanwhile.
+    pub fn up(&mut self, conn: ConnId, socket: Rc<TcpStream>) -> bool {
+        let Some(stream) = self.map.get_mut(&conn) else { return false };
+        stream.state = State::Up(socket);
+        stream.wake.notify_one();
+        true
+    }
+
+    /// Writes at once what can be written; the rest waits. An error: the connection is lost and out of the table.
+    pub fn send(&mut self, conn: ConnId, mut bytes: Bytes) -> io::Result<()> {
+        let Some(stream) = self.map.get_mut(&conn) else {
+            return Err(io::Error::from(io::ErrorKind::NotConnected));
+        };
+        stream.last_sent = Instant::now();
+        if let (State::Up(socket), true) = (&stream.state, stream.waiting.is_empty()) {
+            match socket.try_write(&bytes) {
+                Ok(written) => bytes.advance(written),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => {
+                    self.remove(conn);
+                    return Err(e);
+                }
+            }
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if stream.waiting_bytes + bytes.len() > TCP_WRITE_QUEUE_BYTES_MAX {
+            self.remove(conn);
+            return Err(io::Error::other(format!("the peer does not read: {TCP_WRITE_QUEUE_BYTES_MAX} bytes wait")));
+        }
+        stream.waiting_bytes += bytes.len();
+        stream.waiting.push_back(bytes);
+        stream.wake.notify_one();
+        Ok(())
+    }
+
+    /// Writes what waits, as far as the peer takes it.
+    pub fn flush(&mut self, conn: ConnId) -> io::Result<()> {
+        let Some(stream) = self.map.get_mut(&conn) else { return Ok(()) };
+        let (State::Up(socket) | State::Closing(socket)) = &stream.state else { return Ok(()) };
+        while let Some(front) = stream.waiting.front_mut() {
+            match socket.try_write(front) {
+                Ok(written) => {
+                    stream.waiting_bytes -= written;
+                    front.advance(written);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+            if front.is_empty() {
+                stream.waiting.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// The core wants it closed: what waits may still leave.
+    pub fn close(&mut self, conn: ConnId) {
+        let Some(stream) = self.map.get_mut(&conn) else { return };
+        match &stream.state {
+            State::Dialling => self.remove(conn),
+            State::Up(socket) => {
+                stream.state = State::Closing(socket.clone());
+                stream.wake.notify_one();
+            }
+            State::Closing(_) => {}
+        }
+    }
+
+    pub fn fate(&self, conn: ConnId) -> Fate {
+        match self.map.get(&conn) {
+            None => Fate::Gone,
+            Some(stream) => match stream.state {
+                State::Dialling | State::Up(_) => Fate::Open { waits: !stream.waiting.is_empty() },
+                State::Closing(_) => Fate::Closing { waits: !stream.waiting.is_empty() },
+            },
+        }
+    }
+
+    /// The core may still hear of its loss: it is in the table and not being closed.
+    pub fn is_live(&self, conn: ConnId) -> bool {
+        matches!(self.fate(conn), Fate::Open { .. })
+    }
+
+    pub fn last_sent(&self, conn: ConnId) -> Option<Instant> {
+        self.map.get(&conn).map(|s| s.last_sent)
+    }
+
+    pub fn remove(&mut self, conn: ConnId) {
+        if let Some(stream) = self.map.remove(&conn) {
+            if conn.0 & CONN_DIALLED == 0 {
+                self.accepted -= 1;
+            }
+            stream.wake.notify_one();
+        }
+    }
+
+    pub fn remote(&self, conn: ConnId) -> Option<SocketAddr> {
+        self.map.get(&conn).map(|s| s.remote)
+    }
+
+    /// Nothing waits to be written on any connection.
+    pub fn is_flushed(&self) -> bool {
+        self.map.values().all(|s| s.waiting.is_empty())
+    }
+}
