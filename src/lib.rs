@@ -23,3 +23,5 @@ pub mod ops;
 pub mod mock;
 
 pub mod config;
+
+pub mod cli;

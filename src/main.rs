@@ -1,1 +1,7 @@
-fn main() {}
+//! Arguments → command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    backchannel::cli::run()
+}

@@ -80,7 +80,10 @@ impl Config {
         let (root, syntax) = DeTable::parse_recoverable(text);
         if !syntax.is_empty() {
             // No word about keys: after a syntax error the tree is a guess. The source line is not shown: it may hold a secret.
-            return Err(ConfigErrors(syntax.iter().map(|e| syntax_error(e, text, file)).collect()));
+            let mut errors: Vec<ConfigError> = syntax.iter().map(|e| syntax_error(e, text, file)).collect();
+            // What follows on the same line follows from the first.
+            errors.dedup_by_key(|e| e.line);
+            return Err(ConfigErrors(errors));
         }
         let base = file.parent().unwrap_or(Path::new("")).to_owned();
         let outside = Outside { base, env, read };
@@ -101,7 +104,8 @@ impl Config {
 fn syntax_error(e: &toml::de::Error, text: &str, file: &Path) -> ConfigError {
     let (line, column) = position(text, &e.span().unwrap_or(0..0));
     let problem = e.message().lines().next().unwrap_or("syntax error").to_owned();
-    let expected = e.message().lines().nth(1).and_then(|l| l.strip_prefix("expected ")).unwrap_or_default().to_owned();
+    let (problem, expected) = problem.split_once(", expected ").unwrap_or((&problem, ""));
+    let (problem, expected) = (problem.to_owned(), if expected == "nothing" { String::new() } else { expected.to_owned() });
     ConfigError { file: file.to_owned(), line, column, key: String::new(), problem, expected, nearest: None }
 }
 
@@ -262,7 +266,8 @@ fn media_ports(tree: &mut Tree<'_>, sip: &Sip, outside: &Outside<'_>) -> RangeIn
     let at = tree.at(path);
     if let Some(kernel) = ports::taken_by_kernel(&range, outside.read) {
         let (low, high) = (kernel.start(), kernel.end());
-        let problem = format!("{}-{} overlaps {low}-{high}, from which the kernel gives ports to other sockets", range.start(), range.end());
+        let problem =
+            format!("{}-{} overlaps {low}-{high}, from which the kernel gives ports to other sockets", range.start(), range.end());
         let expected = "ports outside of it, or reserved with net.ipv4.ip_local_reserved_ports";
         tree.bad(&at, path, Bad::new(problem, expected));
     }

@@ -64,7 +64,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_secret_never_shows_it() {
-        for (text, content) in [("file:gone", ""), ("env:UNSET", ""), ("env:SET", ""), ("file:here", "\n"), ("file:here", "canary\nx"), ("canary\u{7}", "")] {
+        for (text, content) in
+            [("file:gone", ""), ("env:UNSET", ""), ("env:SET", ""), ("file:here", "\n"), ("file:here", "canary\nx"), ("canary\u{7}", "")]
+        {
             let bad = read_with(text, content).unwrap_err();
             assert!(!format!("{bad:?}").contains("canary"), "{bad:?}");
         }

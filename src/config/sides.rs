@@ -37,7 +37,22 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Audio and telephone-event by their names at IANA, for the nearest name of a typo; others go on, with a warning.
 const CODECS_KNOWN: [&str; 16] = [
-    "PCMU", "PCMA", "G722", "G729", "opus", "telephone-event", "CN", "GSM", "iLBC", "AMR", "AMR-WB", "EVS", "speex", "G726-32", "G723", "L16",
+    "PCMU",
+    "PCMA",
+    "G722",
+    "G729",
+    "opus",
+    "telephone-event",
+    "CN",
+    "GSM",
+    "iLBC",
+    "AMR",
+    "AMR-WB",
+    "EVS",
+    "speex",
+    "G726-32",
+    "G723",
+    "L16",
 ];
 
 pub(super) fn cxone(tree: &mut Tree<'_>) -> Cxone {

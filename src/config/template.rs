@@ -159,13 +159,16 @@ mod tests {
 
     #[test]
     fn a_template_prints_as_it_was_written() {
-        for text in ["", "plain", "{contact_id}", "a{from}b{to}{header.X-Foo.Bar}c", "{queue}{reason}{signal_id}{referred_to}{node}{call_id}{diversion}"] {
+        for text in [
+            "",
+            "plain",
+            "{contact_id}",
+            "a{from}b{to}{header.X-Foo.Bar}c",
+            "{queue}{reason}{signal_id}{referred_to}{node}{call_id}{diversion}",
+        ] {
             assert_eq!(Template::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(
-            Template::parse("x{header.X-Q}").unwrap(),
-            Template(vec![Piece::Text("x".into()), Piece::Header("X-Q".into())])
-        );
+        assert_eq!(Template::parse("x{header.X-Q}").unwrap(), Template(vec![Piece::Text("x".into()), Piece::Header("X-Q".into())]));
     }
 
     #[test]
@@ -194,9 +197,38 @@ mod tests {
     fn only_x_headers_may_be_written() {
         assert_eq!(written_header("X-Foo_Bar-1").as_deref(), Ok("X-Foo_Bar-1"));
         for name in [
-            "Via", "From", "To", "Call-ID", "CSeq", "Contact", "Route", "Record-Route", "Content-Length", "Content-Type", "Max-Forwards",
-            "Require", "Supported", "Allow", "v", "f", "t", "i", "m", "l", "c", "k", "X-", "X-Foo.Bar", "X-Fo o", "x-foo", "X-EI", "X-ei", "",
-            "X-Foo:", "X-Foo\r\nVia", "P-Asserted-Identity",
+            "Via",
+            "From",
+            "To",
+            "Call-ID",
+            "CSeq",
+            "Contact",
+            "Route",
+            "Record-Route",
+            "Content-Length",
+            "Content-Type",
+            "Max-Forwards",
+            "Require",
+            "Supported",
+            "Allow",
+            "v",
+            "f",
+            "t",
+            "i",
+            "m",
+            "l",
+            "c",
+            "k",
+            "X-",
+            "X-Foo.Bar",
+            "X-Fo o",
+            "x-foo",
+            "X-EI",
+            "X-ei",
+            "",
+            "X-Foo:",
+            "X-Foo\r\nVia",
+            "P-Asserted-Identity",
         ] {
             assert!(written_header(name).is_err(), "{name:?}");
         }

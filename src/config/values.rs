@@ -74,7 +74,9 @@ pub fn listen(text: &str) -> Result<Listen, Bad> {
         _ => return Err(Bad::new(format!("{scheme:?} is not a transport"), expected)),
     };
     match rest.parse::<SocketAddr>() {
-        Ok(addr) if addr.ip().is_multicast() => Err(Bad::new(format!("{} is a multicast address", addr.ip()), "an address of this machine")),
+        Ok(addr) if addr.ip().is_multicast() => {
+            Err(Bad::new(format!("{} is a multicast address", addr.ip()), "an address of this machine"))
+        }
         Ok(addr) => Ok(Listen { transport, addr }),
         Err(_) => {
             let host = rest.rsplit_once(':').map_or(rest, |(h, _)| h);
@@ -209,7 +211,8 @@ fn host_port(text: &str, default_port: u16) -> Result<(CompactString, u16), Stri
     let (host, port_text, bracketed) = match text.strip_prefix('[') {
         Some(inside) => {
             let (host, rest) = inside.split_once(']').ok_or_else(|| format!("{text:?} has no closing bracket"))?;
-            let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(|| format!("{rest:?} after the address"))?) };
+            let port =
+                if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(|| format!("{rest:?} after the address"))?) };
             (host, port, true)
         }
         None if text.parse::<Ipv6Addr>().is_ok() => return Err(format!("the IPv6 address {text} needs brackets")),
@@ -306,7 +309,9 @@ pub fn dns_server(text: &str) -> Result<SocketAddr, Bad> {
     let bare = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
     match bare.or_else(|_| text.parse::<SocketAddr>()) {
         Ok(addr) if addr.port() != 0 && !addr.ip().is_unspecified() => Ok(addr),
-        _ => Err(Bad::new(format!("{text:?} is not an address"), "an address, perhaps with a port, as in \"10.0.0.2\" or \"10.0.0.2:5353\"")),
+        _ => {
+            Err(Bad::new(format!("{text:?} is not an address"), "an address, perhaps with a port, as in \"10.0.0.2\" or \"10.0.0.2:5353\""))
+        }
     }
 }
 
@@ -373,12 +378,12 @@ mod tests {
             ("sctp://0.0.0.0:5060", "\"sctp\" is not a transport"),
             ("tls://0.0.0.0:5061", "not in this version"),
             ("udp://::1:5060", "needs brackets"),
-            ("udp://0.0.0.0", "is not a valid port"),
-            ("udp://0.0.0.0:65536", "no valid port"),
+            ("udp://0.0.0.0", "has no valid port"),
+            ("udp://0.0.0.0:65536", "has no valid port"),
             ("udp://224.0.0.1:5060", "multicast"),
         ] {
             let got = listen(text).unwrap_err().problem;
-            assert!(got.contains(problem) || text == "udp://0.0.0.0", "{text}: {got}");
+            assert!(got.contains(problem), "{text}: {got}");
         }
     }
 
@@ -395,9 +400,20 @@ mod tests {
         assert_eq!(allow("[2001:db8::1]:5060"), a("2001:db8::1", 128, Some(5060)));
         assert_eq!(allow("[2001:db8::]/32:5060"), a("2001:db8::", 32, Some(5060)));
         assert_eq!(allow("::ffff:10.0.0.0/104"), a("10.0.0.0", 8, None));
-        for text in
-            ["", "x", "10.0.0.1/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.1:0", "10.0.0.1:", "10.0.0.1:65536", "::/129", "[::1", "[::1]x", "sip.example.com"]
-        {
+        for text in [
+            "",
+            "x",
+            "10.0.0.1/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.1:0",
+            "10.0.0.1:",
+            "10.0.0.1:65536",
+            "::/129",
+            "[::1",
+            "[::1]x",
+            "sip.example.com",
+        ] {
             assert!(allow(text).is_err(), "{text:?}");
         }
         assert_eq!(allow("10.1.2.3/8").unwrap_err().nearest.as_deref(), Some("\"10.0.0.0/8\""));
@@ -444,7 +460,9 @@ mod tests {
     fn a_media_range_holds_whole_pairs_for_at_least_one_call() {
         assert_eq!(ports("10000-29999"), Ok(10000..=29999));
         assert_eq!(ports("10000-10003"), Ok(10000..=10003));
-        for text in ["10000-10001", "10001-20000", "10000-20000", "20000-10001", "10000", "a-b", "0-3", "1022-2001", "10000-65536", "10000-+20001"] {
+        for text in
+            ["10000-10001", "10001-20000", "10000-20000", "20000-10001", "10000", "a-b", "0-3", "1022-2001", "10000-65536", "10000-+20001"]
+        {
             assert!(ports(text).is_err(), "{text}");
         }
         assert_eq!(ports("1024-65535"), Ok(1024..=65535));
@@ -454,7 +472,17 @@ mod tests {
     fn a_url_is_http_or_https_without_credentials_and_query() {
         assert_eq!(http_url("https://api-na1.niceincontact.com/").as_deref(), Ok("https://api-na1.niceincontact.com"));
         assert_eq!(http_url("HTTP://127.0.0.1:8090/x").as_deref(), Ok("http://127.0.0.1:8090/x"));
-        for text in ["", "https://", "ftp://x", "cxone.niceincontact.com", "https://u:p@x", "https://x?y", "https://x#y", "https://x y", "https://x:0"] {
+        for text in [
+            "",
+            "https://",
+            "ftp://x",
+            "cxone.niceincontact.com",
+            "https://u:p@x",
+            "https://x?y",
+            "https://x#y",
+            "https://x y",
+            "https://x:0",
+        ] {
             assert!(http_url(text).is_err(), "{text:?}");
         }
         assert!(is_clear_and_remote("http://10.0.0.1:80/x"));
@@ -491,7 +519,18 @@ mod tests {
 
     #[test]
     fn private_addresses_are_those_that_the_internet_cannot_reach() {
-        for ip in ["10.1.1.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "127.0.0.1", "169.254.0.1", "fd00::1", "fe80::1", "::1", "::ffff:10.0.0.1"] {
+        for ip in [
+            "10.1.1.1",
+            "172.16.0.1",
+            "192.168.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.0.1",
+            "fd00::1",
+            "fe80::1",
+            "::1",
+            "::ffff:10.0.0.1",
+        ] {
             assert!(is_private(ip.parse().unwrap()), "{ip}");
         }
         for ip in ["203.0.113.10", "34.1.1.1", "100.128.0.1", "2001:db8::1"] {

@@ -1,0 +1,200 @@
+//! `backchannel mock cxone` and `backchannel mock synthflow`: their arguments.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+
+use crate::cli::EXIT_FAILED;
+use crate::config::Listen;
+use crate::config::errors::Bad;
+use crate::config::template::plain_text;
+use crate::config::values;
+
+const HEADER_BYTES_MAX: usize = 4096;
+
+#[derive(Subcommand, Debug)]
+pub enum MockCommand {
+    /// CXone's API: discovery, tokens and Signal a Contact, with the faults of a bad day
+    #[command(after_help = "Example: backchannel mock cxone --unauthorized 1 --rate-limit 1 --delay 200ms")]
+    Cxone(MockCxoneArgs),
+    /// Synthflow's SIP side: answers calls, plays audio, asks for a human
+    #[command(after_help = "Example: backchannel mock synthflow --bye --bye-header 'X-Queue: billing' --after 10s")]
+    Synthflow(MockSynthflowArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct MockCxoneArgs {
+    /// Where the API is
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8090")]
+    pub listen: SocketAddr,
+    /// Status of the answer to a signal
+    #[arg(long, value_name = "CODE", default_value_t = 204, value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub status: u16,
+    /// Status of the answer to a token request
+    #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub token_status: u16,
+    /// Wait this long before each answer to a signal
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub delay: Duration,
+    /// Read a signal and never answer it
+    #[arg(long, conflicts_with = "reset")]
+    pub hang: bool,
+    /// Read a signal and reset the connection
+    #[arg(long)]
+    pub reset: bool,
+    /// The first N signals get 401
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub unauthorized: u32,
+    /// Then N signals get 429 with Retry-After: 1
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub rate_limit: u32,
+    /// Then N signals get 500
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub fail: u32,
+    /// How long a token lasts
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    pub expires_in: Duration,
+}
+
+/// What the bot says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Play {
+    /// A tone of 440 Hz
+    Tone,
+    /// What it hears
+    Echo,
+    /// Nothing, in packets
+    Silence,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct MockSynthflowArgs {
+    /// Where it listens; repeat it for several
+    #[arg(long, value_name = "udp://ADDR:PORT", default_values = ["udp://127.0.0.1:32681", "tcp://127.0.0.1:32681"], value_parser = listen)]
+    pub listen: Vec<Listen>,
+    /// What the bot says
+    #[arg(long, value_enum, default_value_t = Play::Echo)]
+    pub play: Play,
+    /// Answer after this time
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub answer_after: Duration,
+    /// Send 180 first
+    #[arg(long)]
+    pub ring: bool,
+    /// Send 183 with SDP first, and play
+    #[arg(long)]
+    pub early_media: bool,
+    /// Refuse every call
+    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(300..=699))]
+    pub refuse: Option<u16>,
+    /// Ask for a human with a REFER to this user or URI
+    #[arg(long, value_name = "USER|URI", value_parser = refer_target, conflicts_with_all = ["bye", "refuse"])]
+    pub refer: Option<String>,
+    /// End the call with a BYE
+    #[arg(long, conflicts_with = "refuse")]
+    pub bye: bool,
+    /// A header of that BYE; repeat it for several
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header, requires = "bye")]
+    pub bye_header: Vec<(String, String)>,
+    /// REFER or BYE so long after the answer (seconds, or "500ms")
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub after: Duration,
+    /// A header of the 200 to the INVITE; repeat it for several
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    pub header: Vec<(String, String)>,
+}
+
+fn listen(text: &str) -> Result<Listen, Bad> {
+    values::listen(text)
+}
+
+/// A duration; a bare number is seconds.
+fn time(text: &str) -> Result<Duration, Bad> {
+    match text.parse::<u32>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+        Err(_) => values::duration(text),
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), Bad> {
+    let (name, value) = text.split_once(':').ok_or_else(|| Bad::new("no colon", "a header as in 'X-Queue: billing'"))?;
+    plain_text(value, HEADER_BYTES_MAX)?;
+    Ok((values::header_name(name.trim())?, value.trim().to_owned()))
+}
+
+fn refer_target(text: &str) -> Result<String, Bad> {
+    plain_text(text, HEADER_BYTES_MAX)?;
+    if text.is_empty() || text.contains([' ', '<', '>', '"']) {
+        return Err(Bad::new(format!("{text:?} is neither a user nor a URI"), "as in billing or sip:billing@cxone.example"));
+    }
+    Ok(text.to_owned())
+}
+
+/// CXone's API until it is told to stop.
+pub fn run_mock_cxone(_args: &MockCxoneArgs) -> u8 {
+    eprintln!("backchannel mock cxone: not built");
+    EXIT_FAILED
+}
+
+/// Synthflow until it is told to stop.
+pub fn run_mock_synthflow(_args: &MockSynthflowArgs) -> u8 {
+    eprintln!("backchannel mock synthflow: not built");
+    EXIT_FAILED
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::cli::Command;
+
+    fn synthflow(args: &[&str]) -> Result<MockSynthflowArgs, String> {
+        let all = [&["backchannel", "mock", "synthflow"], args].concat();
+        match Cli::try_parse_from(all).map_err(|e| e.to_string())?.command {
+            Command::Mock(MockCommand::Synthflow(args)) => Ok(args),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn synthflow_listens_on_both_transports_of_its_own_port() {
+        let args = synthflow(&[]).unwrap();
+        assert_eq!(args.listen.iter().map(|l| l.addr.to_string()).collect::<Vec<_>>(), ["127.0.0.1:32681"; 2]);
+        assert_eq!((args.play, args.after), (Play::Echo, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_bye_takes_headers_and_a_time() {
+        let args = synthflow(&["--bye", "--bye-header", "X-Queue: billing", "--bye-header", "X-Escalate:true", "--after", "2"]).unwrap();
+        assert_eq!(args.bye_header, [("X-Queue".into(), "billing".into()), ("X-Escalate".into(), "true".into())]);
+        assert_eq!(args.after, Duration::from_secs(2));
+        for bad in [
+            &["--bye-header", "X-Queue: billing"][..],
+            &["--bye", "--refer", "billing"],
+            &["--bye", "--bye-header", "X-Queue"],
+            &["--bye", "--bye-header", "X Queue: b"],
+            &["--bye", "--bye-header", "X-Queue: a\r\nVia: b"],
+            &["--refuse", "200"],
+            &["--listen", "udp://localhost:5060"],
+            &["--refer", "a b"],
+            &["--after", "soon"],
+        ] {
+            assert!(synthflow(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn cxone_serves_where_the_shipped_configuration_looks_for_it() {
+        let cli = Cli::try_parse_from(["backchannel", "mock", "cxone", "--unauthorized", "1", "--delay", "200ms"]).unwrap();
+        let Command::Mock(MockCommand::Cxone(args)) = cli.command else { panic!() };
+        assert_eq!(args.listen.to_string(), "127.0.0.1:8090");
+        assert_eq!((args.status, args.token_status, args.unauthorized, args.delay), (204, 200, 1, Duration::from_millis(200)));
+        assert!(Cli::try_parse_from(["backchannel", "mock", "cxone", "--status", "99"]).is_err());
+        assert!(Cli::try_parse_from(["backchannel", "mock", "cxone", "--hang", "--reset"]).is_err());
+    }
+}
