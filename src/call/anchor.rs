@@ -1,5 +1,7 @@
 //! Our media addresses, and the pure packet relay behind them.
 
+pub mod relay;
+
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
