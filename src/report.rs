@@ -101,6 +101,8 @@ pub enum Fact {
     LegEnded { side: Side, by: By, why: String },
     /// `leg.lost`: a peer that does not answer any more.
     LegLost { side: Side, why: String },
+    /// `call.broken`: a bug of ours ended this call.
+    Broken { what: &'static str },
     /// `sip.message`: for ladders, only when the core was told to report messages. `line` is the start line, `note` what matters in
     /// it (X-EI, a sipfrag …).
     Message { side: Side, sent: bool, line: String, note: String },
@@ -123,6 +125,7 @@ impl Fact {
                 Level::Warn
             }
             Fact::EscalationSettled { outcome: "failed" | "unknown", .. } => Level::Warn,
+            Fact::Broken { .. } => Level::Error,
             _ => Level::Info,
         }
     }
@@ -154,6 +157,7 @@ impl Fact {
             },
             Fact::LegEnded { .. } => "leg.ended",
             Fact::LegLost { .. } => "leg.lost",
+            Fact::Broken { .. } => "call.broken",
             Fact::Message { .. } => "sip.message",
         }
     }

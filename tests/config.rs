@@ -1,5 +1,8 @@
 //! The configuration: a pack of bad files with what must be said about each, the shipped reference, and a first call's file.
 
+// The helpers of tests are tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -10,6 +13,7 @@ use std::process::Output;
 use backchannel::config::Config;
 use backchannel::config::Loaded;
 use backchannel::config::errors::ConfigErrors;
+use backchannel::config::keys::Built;
 use backchannel::config::keys::KEYS;
 
 fn folder() -> PathBuf {
@@ -119,6 +123,38 @@ fn errors_as_json_have_their_parts() {
     assert_eq!((&error["key"], &error["nearest"]), (&"node.max_call".into(), &"\"max_calls\"".into()));
 }
 
+/// A configuration whose ports are those given, in a folder of its own.
+fn check_with(listen: &str, ports: &str, name: &str) -> (Output, PathBuf) {
+    let dir = std::env::temp_dir().join(format!("backchannel-check-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("c.toml");
+    let text = format!(
+        "[sip]\nlisten = [\"{listen}\"]\n[media]\nports = \"{ports}\"\n[node]\nmax_calls = 1\n[escalation]\naccept = []\n\
+         [synthflow]\ntarget = \"sip:127.0.0.1;transport=tcp\"\n[cxone]\nallow = [\"127.0.0.1\"]\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    (backchannel(&["check", "--json", "-c", path.to_str().unwrap()]), dir)
+}
+
+#[test]
+fn a_port_in_use_is_a_finding_that_keeps_serve_from_starting() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listen = format!("udp://{}", taken.local_addr().unwrap());
+    let (output, dir) = check_with(&listen, "1400-1407", "busy");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{json:#}");
+    assert_eq!(json["ok"], false);
+    assert!(json["stops"][0].as_str().unwrap().contains("is serve running already?"), "{json:#}");
+    drop(taken);
+    let (output, _) = check_with(&listen, "1400-1407", "busy");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &json["ok"]), (Some(0), &true.into()), "{json:#}");
+    assert_eq!(json["would"]["media"][0], "ports 1400-1407: 4 pairs, 2 calls");
+    let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["c.toml"], "check leaves nothing behind");
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
 /// What the shipped file sets otherwise, so that it runs on one laptop.
 const LAPTOP: [&str; 8] = [
     "cxone.allow",
@@ -149,6 +185,17 @@ fn the_shipped_file_holds_every_key_with_its_default() {
     }
     assert_eq!(seen.len(), LAPTOP.len());
     assert!(text.contains("[[tenant]]"));
+}
+
+/// A date is right for no key, so one that is not told about would be a key that nobody reads.
+#[test]
+fn no_key_is_ignored() {
+    for key in KEYS {
+        let errors = parse(&format!("{} = 1979-05-27\n", key.path), Path::new("c.toml")).unwrap_err();
+        let told = errors.0.iter().find(|e| e.key == key.path).unwrap_or_else(|| panic!("{} is ignored", key.path));
+        assert_eq!((told.line, told.column), (1, key.path.len() + 4), "{told}");
+        assert_eq!(told.problem == "not in this version", key.built != Built::Yes, "{told}");
+    }
 }
 
 #[test]

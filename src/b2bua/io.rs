@@ -14,6 +14,7 @@ use crate::call::escalation::Signal;
 use crate::call::escalation::SignalAnswer;
 use crate::call::rules::Target;
 use crate::call::rules::TargetName;
+use crate::call::rules::Transport;
 use crate::ids::AskId;
 use crate::ids::CallHandle;
 use crate::ids::ConnId;
@@ -59,6 +60,12 @@ pub enum Input {
         remote: SocketAddr,
         local: SocketAddr,
         bytes: Bytes,
+    },
+    /// A listener is bound; `local` has the port that was really taken.
+    Listening {
+        listener: ListenerId,
+        transport: Transport,
+        local: SocketAddr,
     },
     /// A stream that cannot be framed any more; `head` is what came of the offending message, to answer it.
     Broken {
@@ -197,6 +204,11 @@ pub enum Action {
         reply: Reply,
     },
     Report(Box<CallEvent>),
+    /// Something that belongs to no call was dropped: for a log line, at most one a second and source (product.md §5).
+    Dropped {
+        remote: SocketAddr,
+        why: &'static str,
+    },
     /// Draining and no call is left.
     Drained,
 }

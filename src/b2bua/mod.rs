@@ -1,38 +1,297 @@
 //! The stairwell: routes each input to its floor and back down.
 
+mod calls;
+mod flows;
+mod inbound;
 pub mod io;
+mod outbound;
+mod peers;
 pub mod ports;
+mod screen;
 pub mod timers;
 
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ahash::RandomState;
+
+use crate::b2bua::calls::CallEntry;
+use crate::b2bua::calls::Later;
+use crate::b2bua::calls::Rate;
+use crate::b2bua::flows::Flows;
+use crate::b2bua::inbound::ServerEntry;
 use crate::b2bua::io::Action;
+use crate::b2bua::io::Command;
+use crate::b2bua::io::Counts;
 use crate::b2bua::io::Input;
+use crate::b2bua::io::Reach;
+use crate::b2bua::io::Reply as CommandReply;
+use crate::b2bua::outbound::ClientEntry;
+use crate::b2bua::outbound::Query;
+use crate::b2bua::peers::Standing;
+use crate::b2bua::ports::Ledger;
+use crate::b2bua::timers::Owner;
+use crate::b2bua::timers::Wheel;
+use crate::call::escalation::Marker;
+use crate::call::rules::TargetName;
 use crate::config::Config;
+use crate::ids::AskId;
+use crate::ids::CallHandle;
+use crate::ids::ClientTxId;
+use crate::ids::LocalTag;
+use crate::ids::Minter;
+use crate::ids::QueryId;
+use crate::ids::RecordId;
+use crate::ids::ServerTxId;
+use crate::ids::Side;
 use crate::time::Time;
+use crate::transaction::MergeKey;
+use crate::transaction::ServerKey;
+use crate::transaction::Timers;
 
-/// The core: every call of one thread.
+/// A keyed map: what a peer chooses can not make its buckets collide. Never iterated: its order would differ between runs.
+pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// RFC 3261 table 4.
+const T2: Duration = Duration::from_secs(4);
+/// RFC 3261 table 4.
+const T4: Duration = Duration::from_secs(5);
+/// After a second wish to end, calls whose BYE nobody answers are waited for no longer than this.
+const FORCED_DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// Server transactions of one core; a request beyond them is answered 503 without state.
+pub const SERVER_TRANSACTIONS_MAX: usize = 200_000;
+/// Client transactions of one core.
+pub const CLIENT_TRANSACTIONS_MAX: usize = 200_000;
+
+/// Letting nothing new in.
 #[derive(Debug)]
-pub struct B2bua {
-    config: Arc<Config>,
+enum Drain {
+    No,
+    /// Running calls may end by themselves until then.
+    Until(Time),
+    /// They were told to end.
+    Forced(Time),
+    Done,
 }
 
-#[allow(unused_variables, clippy::todo)]
+/// The core: every call of one thread.
+pub struct B2bua {
+    config: Arc<Config>,
+    timers: Timers,
+    mint: Minter,
+    report_messages: bool,
+    wheel: Wheel,
+    ledger: Ledger,
+    flows: Flows,
+    targets: Map<TargetName, Vec<Reach>>,
+    servers: Map<ServerTxId, ServerEntry>,
+    server_keys: Map<ServerKey, ServerTxId>,
+    merged: Map<MergeKey, ServerTxId>,
+    clients: Map<ClientTxId, ClientEntry>,
+    /// By branch and "is it a CANCEL" (RFC 3261 §17.1.3: method of the CSeq).
+    branches: Map<(Box<[u8]>, bool), ClientTxId>,
+    /// Ordered, so that a walk over all calls is the same in every run.
+    calls: BTreeMap<CallHandle, Box<CallEntry>>,
+    owners: Map<LocalTag, (CallHandle, Side)>,
+    queries: Map<QueryId, Query>,
+    /// Records under way, oldest first.
+    records: VecDeque<(RecordId, CallHandle, Marker)>,
+    rate: Rate,
+    drain: Drain,
+    /// What a call is told once the present step is done.
+    later: VecDeque<Later>,
+    actions: VecDeque<Action>,
+}
+
+impl std::fmt::Debug for B2bua {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("B2bua").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
 impl B2bua {
     /// `report_messages`: make a `Fact::Message` of each SIP message (for ladders).
     pub fn new(config: Arc<Config>, seed: [u8; 32], shard: u8, report_messages: bool, now: Time) -> Self {
-        todo!()
+        let mut mint = Minter::new(seed, shard);
+        let mut key = || mint.below(u64::MAX);
+        let hasher = RandomState::with_seeds(key(), key(), key(), key());
+        let timers = Timers { t1: config.sip.t1, t2: T2, t4: T4 };
+        let mut core = B2bua {
+            timers,
+            report_messages,
+            wheel: Wheel::new(now),
+            ledger: Ledger::new(),
+            flows: Flows::new(&config, hasher.clone()),
+            targets: Map::with_hasher(hasher.clone()),
+            servers: Map::with_hasher(hasher.clone()),
+            server_keys: Map::with_hasher(hasher.clone()),
+            merged: Map::with_hasher(hasher.clone()),
+            clients: Map::with_hasher(hasher.clone()),
+            branches: Map::with_hasher(hasher.clone()),
+            calls: BTreeMap::new(),
+            owners: Map::with_hasher(hasher.clone()),
+            queries: Map::with_hasher(hasher),
+            records: VecDeque::new(),
+            rate: Rate::new(config.node.max_cps, now),
+            drain: Drain::No,
+            later: VecDeque::new(),
+            actions: VecDeque::new(),
+            mint,
+            config,
+        };
+        core.bind_ahead();
+        core
     }
+
+    /// Takes one input. Afterwards `poll_action` is drained to `None`.
     pub fn handle(&mut self, input: Input, now: Time) {
-        todo!()
+        debug_assert!(self.actions.is_empty() || matches!(input, Input::Listening { .. }), "actions were left");
+        match input {
+            Input::Sip { flow, remote, local, bytes } => self.on_sip(flow, remote, local, bytes, now),
+            Input::Broken { flow, remote, local, why, head } => self.on_broken(flow, remote, local, &why, head, now),
+            Input::Listening { listener, transport, local } => self.flows.listening(listener, transport, local),
+            Input::FlowUp { conn, local, remote, dialled } => self.on_flow_up(conn, local, remote, dialled, now),
+            Input::FlowLost { flow, why } => self.on_flow_lost(flow, &why, now),
+            Input::Targets { name, result } => {
+                if let Ok(reach) = result
+                    && !reach.is_empty()
+                {
+                    self.targets.insert(name, reach);
+                }
+            }
+            Input::Resolved { query, result } => self.on_resolved(query, result, now),
+            Input::PortsBound { pairs, exhausted } => {
+                self.ledger.bound(&pairs, exhausted);
+                self.bind_ahead();
+            }
+            Input::Media { call, side, event } => self.with_call(call, now, |c, cx| c.on_media(side, event, cx)),
+            Input::Recorded { up_to } => self.on_recorded(up_to, now),
+            Input::RecordFailed { record, why } => self.on_record_failed(record, &why, now),
+            Input::SignalAnswered { call, try_no, answer } => self.with_call(call, now, |c, cx| c.on_signal_answer(try_no, answer, cx)),
+            Input::Asked { ask, command } => self.on_command(ask, command, now),
+        }
+        self.settle(now);
     }
+
     pub fn handle_timeout(&mut self, now: Time) {
-        todo!()
+        while let Some(owner) = self.wheel.pop(now) {
+            match owner {
+                Owner::Server(tx) => self.on_server_timeout(tx, now),
+                Owner::Client(tx) => self.on_client_timeout(tx, now),
+                Owner::Call(call) => self.with_call(call, now, |c, cx| c.on_timeout(cx)),
+                Owner::Ports => {
+                    self.ledger.on_timeout(now);
+                    self.wheel.set(Owner::Ports, self.ledger.deadline());
+                    self.bind_ahead();
+                }
+                Owner::Drain => self.on_drain_deadline(now),
+                Owner::House => {}
+            }
+            self.settle(now);
+        }
     }
+
     pub fn next_deadline(&self) -> Option<Time> {
-        todo!()
+        self.wheel.next()
     }
+
     pub fn poll_action(&mut self) -> Option<Action> {
-        todo!()
+        self.actions.pop_front()
+    }
+
+    /// Everything that one step made other machines wait to hear, until nothing is left.
+    fn settle(&mut self, now: Time) {
+        while let Some(later) = self.later.pop_front() {
+            self.on_later(later, now);
+        }
+        if self.calls.is_empty() && matches!(self.drain, Drain::Until(_) | Drain::Forced(_)) {
+            self.drained();
+        }
+    }
+
+    fn bind_ahead(&mut self) {
+        for v6 in [false, true] {
+            if !self.config.media.bind.iter().any(|ip| ip.is_ipv6() == v6) {
+                continue;
+            }
+            let count = self.ledger.wants(v6);
+            if count > 0 {
+                self.actions.push_back(Action::BindPorts { count, v6 });
+            }
+        }
+    }
+
+    fn standing(&self, remote: SocketAddr, any_port: bool) -> Standing {
+        Standing::of(remote, &self.config, &self.targets, any_port)
+    }
+
+    fn is_draining(&self) -> bool {
+        !matches!(self.drain, Drain::No)
+    }
+
+    // ---- commands
+
+    fn on_command(&mut self, ask: AskId, command: Command, now: Time) {
+        let reply = match command {
+            Command::Counts => CommandReply::Counts(self.counts()),
+            Command::Drain { within } => {
+                self.drain(within, now);
+                CommandReply::Draining { calls: self.calls.len() }
+            }
+        };
+        self.actions.push_back(Action::Answer { ask, reply });
+    }
+
+    fn drain(&mut self, within: Duration, now: Time) {
+        match self.drain {
+            Drain::No if !within.is_zero() => {
+                self.drain = Drain::Until(now + within);
+                self.wheel.set(Owner::Drain, Some(now + within));
+            }
+            Drain::Done | Drain::Forced(_) => {}
+            Drain::No | Drain::Until(_) => self.force(now),
+        }
+    }
+
+    fn on_drain_deadline(&mut self, now: Time) {
+        match self.drain {
+            Drain::Until(at) if at <= now => self.force(now),
+            Drain::Forced(at) if at <= now => self.drained(),
+            _ => {}
+        }
+    }
+
+    fn force(&mut self, now: Time) {
+        self.drain = Drain::Forced(now + FORCED_DRAIN_WAIT);
+        self.wheel.set(Owner::Drain, Some(now + FORCED_DRAIN_WAIT));
+        let all: Vec<CallHandle> = self.calls.keys().copied().collect();
+        for call in all {
+            self.with_call(call, now, |c, cx| c.hang_up("shutting down", cx));
+        }
+    }
+
+    fn drained(&mut self) {
+        self.drain = Drain::Done;
+        self.wheel.set(Owner::Drain, None);
+        self.actions.push_back(Action::Drained);
+    }
+
+    /// What the core holds.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            calls: self.calls.len(),
+            dialogs: self.owners.len(),
+            server_transactions: self.servers.len(),
+            client_transactions: self.clients.len(),
+            timers: self.wheel.len(),
+            ports_free: self.ledger.free(false) + self.ledger.free(true),
+            ports_taken: self.ledger.taken(),
+            ports_quarantined: self.ledger.quarantined(),
+            queries: self.queries.len(),
+        }
     }
 }

@@ -56,6 +56,12 @@ struct Entry {
     owner: Owner,
 }
 
+impl Entry {
+    fn is_live(&self, live: &HashMap<Owner, Live, RandomState>) -> bool {
+        live.get(&self.owner) == Some(&self.live)
+    }
+}
+
 /// Reversed: `BinaryHeap` has its greatest element on top. No two entries share a generation, so the order is total.
 impl Ord for Entry {
     fn cmp(&self, other: &Entry) -> Ordering {
@@ -82,22 +88,25 @@ impl Wheel {
     /// Sets, moves or (with `None`) removes the owner's deadline. Setting the time that is set already keeps its place in the order.
     pub fn set(&mut self, owner: Owner, at: Option<Time>) {
         let Some(at) = at else {
-            if self.live.remove(&owner).is_some() {
-                self.tidy();
+            if let Some(old) = self.live.remove(&owner) {
+                self.tidy(old);
             }
             return;
         };
         let live = Live { at, generation: self.generation };
-        match self.live.entry(owner) {
+        let old = match self.live.entry(owner) {
             hash_map::Entry::Occupied(old) if old.get().at == at => return,
-            hash_map::Entry::Occupied(mut old) => *old.get_mut() = live,
+            hash_map::Entry::Occupied(mut old) => Some(old.insert(live)),
             hash_map::Entry::Vacant(new) => {
                 new.insert(live);
+                None
             }
-        }
+        };
         self.generation += 1;
         self.heap.push(Entry { live, owner });
-        self.tidy();
+        if let Some(old) = old {
+            self.tidy(old);
+        }
     }
 
     /// The earliest deadline, exactly. O(1).
@@ -110,10 +119,11 @@ impl Wheel {
         if self.next()? > now {
             return None;
         }
-        let entry = self.heap.pop()?;
-        self.live.remove(&entry.owner);
-        self.tidy();
-        Some(entry.owner)
+        let Entry { live, owner } = self.heap.pop()?;
+        self.live.remove(&owner);
+        self.prune();
+        self.tidy(live);
+        Some(owner)
     }
 
     /// Live deadlines.
@@ -126,20 +136,23 @@ impl Wheel {
         self.len() == 0
     }
 
-    /// Restores what `next` rests on (a live top) and the bound on memory.
-    fn tidy(&mut self) {
-        let live = &self.live;
-        let is_live = |entry: &Entry| live.get(&entry.owner) == Some(&entry.live);
-        if self.heap.len() > 2 * live.len() + TIMER_STALE_ENTRIES_MIN {
-            self.heap.retain(is_live);
-            self.shrink();
-            return;
+    /// After `gone` went stale: restores what `next` rests on (a live top) and the bound on memory.
+    fn tidy(&mut self, gone: Live) {
+        if self.heap.peek().is_some_and(|top| top.live == gone) {
+            self.prune();
         }
-        while self.heap.peek().is_some_and(|top| !is_live(top)) {
+        if self.heap.len() > 2 * self.live.len() + TIMER_STALE_ENTRIES_MIN {
+            let live = &self.live;
+            self.heap.retain(|entry| entry.is_live(live));
+        }
+        if self.heap.capacity().max(self.live.capacity()) > 16 * self.live.len() + 16 * TIMER_STALE_ENTRIES_MIN {
+            self.shrink();
+        }
+    }
+
+    fn prune(&mut self) {
+        while self.heap.peek().is_some_and(|top| !top.is_live(&self.live)) {
             self.heap.pop();
-        }
-        if self.heap.capacity() > 8 * self.heap.len() + 8 * TIMER_STALE_ENTRIES_MIN {
-            self.shrink();
         }
     }
 

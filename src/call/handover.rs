@@ -31,7 +31,9 @@ use crate::wire::message::Message;
 #[derive(Debug)]
 enum Stage {
     /// The intent is not on disk yet; a BYE waits for its 200.
-    Recording { bye: Option<ServerTxId> },
+    Recording {
+        bye: Option<ServerTxId>,
+    },
     Accepted,
 }
 

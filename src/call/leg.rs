@@ -48,17 +48,31 @@ pub const UNACKED_REPORT_AT: u32 = 3;
 /// ```
 #[derive(Debug)]
 enum Usage {
-    Invited { tx: ServerTxId, early: Vec<(RemoteTag, LocalTag)> },
+    Invited {
+        tx: ServerTxId,
+        early: Vec<(RemoteTag, LocalTag)>,
+    },
     /// Our 2xx is out, its ACK awaited; repeated as RFC 3261 §13.3.1.4 says.
-    Answered { unacked: Unacked, then_bye: Option<Vec<Carried>> },
+    Answered {
+        unacked: Unacked,
+        then_bye: Option<Vec<Carried>>,
+    },
     Idle,
     /// `silent_until`: the next target is tried when nothing came by then.
-    Calling { tx: ClientTxId, hop: usize, silent_until: Option<Time> },
+    Calling {
+        tx: ClientTxId,
+        hop: usize,
+        silent_until: Option<Time>,
+    },
     /// A 2xx came; the call has not said what the ACK carries.
-    Answering { tx: ClientTxId },
+    Answering {
+        tx: ClientTxId,
+    },
     Established,
     /// Our BYE is out.
-    Ending { tx: ClientTxId },
+    Ending {
+        tx: ClientTxId,
+    },
     Ended,
 }
 
@@ -96,25 +110,69 @@ impl Unacked {
 /// What a leg tells the call: the only words that cross from one leg to the other (house.md §3).
 #[derive(Debug)]
 pub enum LegEvent {
-    Progress { status: u16, reason: CompactString, tag: Option<RemoteTag>, session: Option<Sdp>, carried: Vec<Carried> },
-    Answered { status: u16, reason: CompactString, tag: RemoteTag, session: Option<Sdp>, carried: Vec<Carried> },
+    Progress {
+        status: u16,
+        reason: CompactString,
+        tag: Option<RemoteTag>,
+        session: Option<Sdp>,
+        carried: Vec<Carried>,
+    },
+    Answered {
+        status: u16,
+        reason: CompactString,
+        tag: RemoteTag,
+        session: Option<Sdp>,
+        carried: Vec<Carried>,
+    },
     /// The ACK to our 2xx; with late offer it has the answer.
-    Acknowledged { session: Option<Sdp>, first: bool },
+    Acknowledged {
+        session: Option<Sdp>,
+        first: bool,
+    },
     /// No target is left: the last final answer, or what stands for it.
-    Refused { status: u16, reason: CompactString, carried: Vec<Carried>, why: String },
+    Refused {
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
+        why: String,
+    },
     /// CANCEL.
-    Cancelled { why: String },
+    Cancelled {
+        why: String,
+    },
     /// re-INVITE (with its CSeq number), or UPDATE.
-    Renegotiate { tx: ServerTxId, offer: Option<Sdp>, invite: Option<u32> },
-    Referred { tx: ServerTxId, message: Box<Message> },
+    Renegotiate {
+        tx: ServerTxId,
+        offer: Option<Sdp>,
+        invite: Option<u32>,
+    },
+    Referred {
+        tx: ServerTxId,
+        message: Box<Message>,
+    },
     /// INFO, MESSAGE and the like.
-    Passed { tx: ServerTxId, method: Method, carried: Vec<Carried>, content_type: CompactString, body: Bytes },
+    Passed {
+        tx: ServerTxId,
+        method: Method,
+        carried: Vec<Carried>,
+        content_type: CompactString,
+        body: Bytes,
+    },
     /// The answer to a request that was passed on.
-    PassedBack { tx: ServerTxId, status: u16, reason: CompactString },
+    PassedBack {
+        tx: ServerTxId,
+        status: u16,
+        reason: CompactString,
+    },
     /// BYE; not answered yet.
-    HungUp { tx: ServerTxId, message: Box<Message> },
+    HungUp {
+        tx: ServerTxId,
+        message: Box<Message>,
+    },
     /// The peer does not answer any more, or never acknowledged.
-    Lost { why: String },
+    Lost {
+        why: String,
+    },
     /// A NOTIFY of ours was answered, or timed out.
     Notified,
 }
@@ -180,7 +238,14 @@ impl Leg {
     }
 
     /// A leg that will dial one of `hops`, in order; the first is where its face is taken from.
-    pub fn outgoing(side: Side, hops: Vec<Hop>, invitation: Invitation, first_response: Duration, timers: Timers, cx: &mut Cx<'_>) -> Option<Leg> {
+    pub fn outgoing(
+        side: Side,
+        hops: Vec<Hop>,
+        invitation: Invitation,
+        first_response: Duration,
+        timers: Timers,
+        cx: &mut Cx<'_>,
+    ) -> Option<Leg> {
         let face = hops.first()?.face.clone();
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
@@ -360,7 +425,7 @@ impl Leg {
         let tx = cx.client_tx();
         let draft = self.invite_draft(invitation, &hop, &invitation.headers);
         let slim = invitation.udp_headers.as_ref().map(|h| Box::new(self.invite_draft(invitation, &hop, h)));
-        let bytes = draft.len();
+        let bytes = draft.size();
         // The last target is waited for until the ring time-out or timer B.
         let silent_until = (at + 1 < self.hops.len() && !self.first_response.is_zero()).then(|| cx.now + self.first_response);
         self.usage = Usage::Calling { tx, hop: at, silent_until };
@@ -371,7 +436,7 @@ impl Leg {
             attempt: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
             bytes,
         });
-        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite });
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite, side: self.side });
     }
 
     fn invite_draft(&self, i: &Invitation, hop: &Hop, headers: &[Carried]) -> Draft {
@@ -505,14 +570,7 @@ impl Leg {
         Some(LegEvent::Refused { status, reason, carried, why })
     }
 
-    fn dial_next(
-        &mut self,
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-        cx: &mut Cx<'_>,
-    ) -> Option<LegEvent> {
+    fn dial_next(&mut self, status: u16, reason: CompactString, carried: Vec<Carried>, why: String, cx: &mut Cx<'_>) -> Option<LegEvent> {
         let Usage::Calling { hop, .. } = self.usage else { return None };
         if hop + 1 >= self.hops.len() {
             self.usage = Usage::Ended;
@@ -530,7 +588,7 @@ impl Leg {
         if let Some(sdp) = answer {
             draft.body("application/sdp", sdp);
         }
-        cx.out.push(Out::Ack { invite: *tx, draft: Box::new(draft), to: Whither::Uri(dialog.next_hop().into()) });
+        cx.out.push(Out::Ack { invite: *tx, draft: Box::new(draft), to: Whither::Uri(dialog.next_hop().into()), side: self.side });
         self.usage = Usage::Established;
     }
 
@@ -592,7 +650,15 @@ impl Leg {
     }
 
     /// A request of the other leg that is passed on in this dialog.
-    pub fn pass(&mut self, back: ServerTxId, method: Method, carried: &[Carried], content_type: &str, body: Bytes, cx: &mut Cx<'_>) -> bool {
+    pub fn pass(
+        &mut self,
+        back: ServerTxId,
+        method: Method,
+        carried: &[Carried],
+        content_type: &str,
+        body: Bytes,
+        cx: &mut Cx<'_>,
+    ) -> bool {
         let (Usage::Established, Some(dialog)) = (&self.usage, self.dialog.as_mut()) else { return false };
         let mut draft = dialog.request(method);
         draft.put("Contact", self.face.contact());
@@ -602,7 +668,7 @@ impl Leg {
         draft.body(content_type, body);
         let to = Whither::Uri(dialog.next_hop().into());
         let tx = cx.client_tx();
-        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Passed(back) });
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Passed(back), side: self.side });
         true
     }
 
@@ -643,7 +709,7 @@ impl Leg {
             }
             let to = Whither::Uri(dialog.next_hop().into());
             let tx = cx.client_tx();
-            cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye });
+            cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye, side: self.side });
             self.ended();
             self.usage = Usage::Ending { tx };
         }
@@ -672,7 +738,7 @@ impl Leg {
             let Some((tx, draft)) = referral.accept(notify, dialog, &contact) else { continue };
             cx.respond(tx, Reply::new(202).contact(&self.face));
             let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify });
+            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
         }
     }
 
@@ -692,7 +758,7 @@ impl Leg {
         let notify = ClientTxId(cx.mint.number());
         if let Some(draft) = referral.settle(status, notify, dialog, &self.face.contact(), cx.now) {
             let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify });
+            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
         }
     }
 

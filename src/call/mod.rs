@@ -44,12 +44,13 @@ use crate::report::By;
 use crate::report::Fact;
 use crate::time::Time;
 use crate::transaction::Timers;
+use crate::wire::header::Reason;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::sdp::Sdp;
 
-/// The relay has this long to say what it counted; then the closing line goes without.
-pub const MEDIA_CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// What is awaited when a call ends, the relay's counters and the answer to a final NOTIFY, has this long (product.md §4).
+pub const CLEARING_WAIT: Duration = Duration::from_secs(2);
 
 /// The B2BUA machine.
 ///
@@ -63,13 +64,20 @@ pub const MEDIA_CLOSE_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum State {
     /// The callee has not answered.
-    Calling { ring_until: Time },
+    Calling {
+        ring_until: Time,
+    },
     Bridged,
     Escalating(Box<Handover>),
     /// CXone took the signal; its BYE is awaited.
-    Signalled { until: Time, plain: bool },
+    Signalled {
+        until: Time,
+        plain: bool,
+    },
     /// Everything that can be said has been said; answers and counters are awaited.
-    Clearing { until: Time },
+    Clearing {
+        until: Time,
+    },
     Over,
 }
 
@@ -138,7 +146,7 @@ impl Call {
         let rules = Arc::clone(&plan.rules);
         let offer = Sdp::parse(invite.body()).ok().filter(|_| invite.value(Name::ContentType).is_some());
         if let Some(offer) = &offer
-            && !offer.has_any(&rules.codecs)
+            && !offer.has_common(&rules.codecs)
         {
             return Err(NoCodec { offered: codec_list(offer), ours: rules.codecs.join(",") });
         }
@@ -156,8 +164,7 @@ impl Call {
             body,
         };
         let nowhere = || NoCodec { offered: String::new(), ours: String::new() };
-        let mut callee =
-            Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
+        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);
         Ok(Call {
             id,
@@ -270,7 +277,7 @@ impl Call {
             State::Calling { ring_until } if *ring_until <= cx.now => self.ring_timed_out(cx),
             State::Escalating(h) if h.deadline().is_some_and(|at| at <= cx.now) => self.handover_timed_out(cx),
             State::Signalled { until, plain } if *until <= cx.now => self.not_fetched(*plain, cx),
-            State::Clearing { until } if *until <= cx.now => self.sessions_gave_up(cx),
+            State::Clearing { until } if *until <= cx.now => self.waited_enough(cx),
             _ => {}
         }
         if self.life_ends().is_some_and(|at| at <= cx.now) {
@@ -284,7 +291,7 @@ impl Call {
             State::Calling { ring_until } => Some(*ring_until),
             State::Escalating(h) => h.deadline(),
             State::Signalled { until, .. } => Some(*until),
-            State::Clearing { until } if !self.sessions.is_closed() => Some(*until),
+            State::Clearing { until } if !self.sessions.is_closed() || self.callee.is_notifying() => Some(*until),
             _ => None,
         };
         [state, self.caller.deadline(), self.callee.deadline(), self.life_ends()].into_iter().flatten().min()
@@ -351,7 +358,17 @@ impl Call {
                 (_, _, E::PassedBack { tx, status, reason }) => cx.respond(tx, Reply::new(status).reason(reason)),
                 (_, _, E::Acknowledged { session, .. }) => self.heard_answer(side, session, cx),
                 // A NOTIFY's answer may be what a BYE of ours waits for; `clear` looks. The rest came too late to matter.
-                (_, _, E::Notified | E::Progress { .. } | E::Answered { .. } | E::Refused { .. } | E::Cancelled { .. } | E::Lost { .. } | E::HungUp { .. }) => {}
+                (
+                    _,
+                    _,
+                    E::Notified
+                    | E::Progress { .. }
+                    | E::Answered { .. }
+                    | E::Refused { .. }
+                    | E::Cancelled { .. }
+                    | E::Lost { .. }
+                    | E::HungUp { .. },
+                ) => {}
             }
         }
         self.clear(cx);
@@ -382,7 +399,13 @@ impl Call {
         reply.headers.extend(ours);
         if self.caller.answer(reply.sdp(sdp), Some(&tag), &self.invite, cx).is_none() {
             self.callee.hang_up(Reply::new(487), Vec::new(), cx);
-            return self.refuse_caller(By::Backchannel, 400, "INVITE without Contact".into(), Reply::new(400).reason("Missing Contact"), cx);
+            return self.refuse_caller(
+                By::Backchannel,
+                400,
+                "INVITE without Contact".into(),
+                Reply::new(400).reason("Missing Contact"),
+                cx,
+            );
         }
         if !late_offer {
             self.callee.acknowledge(None, cx);
@@ -473,7 +496,7 @@ impl Call {
         cx.respond(tx, Reply::new(200));
         self.leg(side).ended();
         let carried = self.rules.policy.carry(side, bye);
-        let cause = crate::wire::header::reason::q850_cause(bye).unwrap_or(16);
+        let cause = q850_cause(bye).unwrap_or(16);
         let why = bye.value(Name::Reason).map_or("BYE".into(), |r| String::from_utf8_lossy(r).into_owned());
         let (caller, callee) = if side == Side::Caller { (Vec::new(), carried) } else { (carried, Vec::new()) };
         self.end(By::peer(side), why, cause, caller, callee, cx);
@@ -498,11 +521,13 @@ impl Call {
     fn closing(&mut self, ending: Ending, cx: &mut Cx<'_>) {
         self.sessions.close(cx);
         self.ending.get_or_insert(ending);
-        self.state = State::Clearing { until: cx.now + MEDIA_CLOSE_WAIT };
+        self.state = State::Clearing { until: cx.now + CLEARING_WAIT };
         self.clear(cx);
     }
 
-    fn sessions_gave_up(&mut self, cx: &mut Cx<'_>) {
+    /// Neither the relay's counters nor the answer to a NOTIFY hold anything up for longer.
+    fn waited_enough(&mut self, cx: &mut Cx<'_>) {
+        self.callee.hang_up(Reply::new(503), Vec::new(), cx);
         for side in [Side::Caller, Side::Callee] {
             self.sessions.closed(side, self.sessions.stats(side), cx);
         }
@@ -557,6 +582,11 @@ impl Call {
 /// A Reason line (RFC 3326).
 fn reason_line(cause: u16, text: &str) -> Carried {
     line("Reason", format!("Q.850;cause={cause};text=\"{}\"", text.replace(['"', '\\'], "'")))
+}
+
+/// The Q.850 cause in the Reason lines of a BYE.
+fn q850_cause(bye: &Message) -> Option<u16> {
+    bye.values(Name::Reason).flat_map(Reason::all).find(|r| r.protocol.eq_ignore_ascii_case(b"Q.850")).and_then(|r| r.cause())
 }
 
 /// Encoding names of an offer, for the log.

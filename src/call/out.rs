@@ -131,23 +131,60 @@ pub fn line(name: &'static str, value: impl Into<String>) -> Carried {
 /// What a call wants; only the stairwell makes `Action`s of it.
 #[derive(Debug)]
 pub enum Out {
-    Respond { tx: ServerTxId, reply: Box<Reply> },
+    Respond {
+        tx: ServerTxId,
+        reply: Box<Reply>,
+    },
     /// The 2xx of this INVITE once more (RFC 3261 §13.3.1.4).
-    Repeat { tx: ServerTxId },
+    Repeat {
+        tx: ServerTxId,
+    },
     /// `slim`: the same request for a UDP flow, when it differs.
-    Request { tx: ClientTxId, draft: Box<Draft>, slim: Option<Box<Draft>>, to: Whither, used: Use },
+    Request {
+        tx: ClientTxId,
+        draft: Box<Draft>,
+        slim: Option<Box<Draft>>,
+        to: Whither,
+        used: Use,
+        side: Side,
+    },
     /// The ACK to the 2xx of this INVITE; kept for repetitions of that 2xx with the same To tag.
-    Ack { invite: ClientTxId, draft: Box<Draft>, to: Whither },
+    Ack {
+        invite: ClientTxId,
+        draft: Box<Draft>,
+        to: Whither,
+        side: Side,
+    },
     /// Give this INVITE up: CANCEL when a provisional answer has come (RFC 3261 §9.1), ACK and BYE when a 2xx crosses.
-    Abandon { invite: ClientTxId },
+    Abandon {
+        invite: ClientTxId,
+    },
     /// In-dialog requests with this tag are for this leg.
-    Own { tag: LocalTag, side: Side },
-    Media { side: Side, order: MediaOrder },
-    GiveBack { pair: PortPair },
-    RecordIntent { signal: Signal },
-    RecordRequesting { try_no: u8 },
-    RecordSettled { outcome: &'static str },
-    Signal { try_no: u8, signal: Signal, until: Time },
+    Own {
+        tag: LocalTag,
+        side: Side,
+    },
+    Media {
+        side: Side,
+        order: MediaOrder,
+    },
+    GiveBack {
+        pair: PortPair,
+    },
+    RecordIntent {
+        signal: Signal,
+    },
+    RecordRequesting {
+        try_no: u8,
+    },
+    RecordSettled {
+        outcome: &'static str,
+    },
+    Signal {
+        try_no: u8,
+        signal: Signal,
+        until: Time,
+    },
     CancelSignal,
     Report(Fact),
     /// Nothing of the call is left to do.

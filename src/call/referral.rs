@@ -23,11 +23,19 @@ pub const FINAL_NOTIFY_WAIT: Duration = Duration::from_secs(2);
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum State {
     /// The 202 has not left: the intent is not on disk yet.
-    Requested { tx: ServerTxId },
+    Requested {
+        tx: ServerTxId,
+    },
     /// NOTIFY 100 is out. `result`: the final status, known before its answer came.
-    Trying { notify: ClientTxId, result: Option<u16> },
+    Trying {
+        notify: ClientTxId,
+        result: Option<u16>,
+    },
     Told,
-    Final { notify: ClientTxId, until: Time },
+    Final {
+        notify: ClientTxId,
+        until: Time,
+    },
     Over,
 }
 

@@ -70,6 +70,8 @@ pub struct Ask {
     pub reason: String,
     /// For `{referred_to}`: the user part of Refer-To.
     pub referred_to: String,
+    /// The asking message's lines that `[escalation.params]` names with `{header.NAME}`; empty when no message asked.
+    pub headers: Vec<Carried>,
 }
 
 /// Which of the ways in (product.md §4).
@@ -253,11 +255,15 @@ pub struct Situation<'a> {
     /// Resolved addresses of a configured name; empty when none is known yet.
     pub resolve: &'a dyn Resolve,
     pub call_id: &'a str,
+    /// Our `host[:port]` as Synthflow sees it: stands where CXone's hosts stood in what is passed on to Synthflow.
+    pub our_host: &'a str,
+    /// The same towards CXone.
+    pub our_host_caller: &'a str,
     /// A number for jitter, uniform in 0..1000.
     pub dice: u16,
 }
 
 /// The resolved names, as policy sees them.
 pub trait Resolve: std::fmt::Debug {
-    fn addresses(&self, name: &TargetName) -> &[IpAddr];
+    fn addresses(&self, name: &TargetName) -> Vec<IpAddr>;
 }

@@ -18,6 +18,7 @@ use crate::wire::sdp::Codec;
 use crate::wire::sdp::Origin;
 use crate::wire::sdp::OurMedia;
 use crate::wire::sdp::Sdp;
+use crate::wire::sdp::answer_for;
 
 /// A silence packet's worth of samples at 8 kHz: 20 ms.
 const SILENCE_SAMPLES: u16 = 160;
@@ -98,7 +99,8 @@ impl Sessions {
 
     /// Where `from` listens now.
     pub fn hear(&mut self, from: Side, sdp: &Sdp, cx: &mut Cx<'_>) {
-        let peer = sdp.rtp().map(|rtp| MediaPeer { rtp, rtcp: sdp.rtcp().unwrap_or(SocketAddr::new(rtp.ip(), rtp.port().wrapping_add(1))) });
+        let peer =
+            sdp.rtp().map(|rtp| MediaPeer { rtp, rtcp: sdp.rtcp().unwrap_or(SocketAddr::new(rtp.ip(), rtp.port().wrapping_add(1))) });
         let changed = self.end(from).received.as_ref() != Some(sdp);
         self.end(from).received = Some(sdp.clone());
         if changed {
@@ -108,8 +110,8 @@ impl Sessions {
 
     /// Our own answer to an offer of `side`, at the same port and with the codec in use. `None`: it has none that we can keep.
     pub fn answer(&mut self, side: Side, offer: &Sdp, cx: &mut Cx<'_>) -> Option<Bytes> {
-        let prefer = self.codec(side).map(|c| c.payload_type);
-        let text = self.end(side).print(|ours, origin| offer.answer_for(ours, origin, prefer))?;
+        let prefer: Vec<u8> = self.codec(side).map(|c| c.payload_type).into_iter().collect();
+        let text = self.end(side).print(|ours, origin| answer_for(offer, ours, origin, &prefer))?;
         self.hear(side, offer, cx);
         Some(text)
     }

@@ -1,6 +1,7 @@
 //! `backchannel check`: what serve would do, and what would keep it from starting.
 
 use std::io;
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -55,7 +56,7 @@ pub fn run_check(args: &CheckArgs) -> u8 {
         Ok(loaded) => loaded,
         Err(errors) => {
             if args.json {
-                println!("{:#}", errors_json(path, &errors));
+                print_out(&format!("{:#}", errors_json(path, &errors)));
             } else {
                 eprintln!("{errors}");
             }
@@ -63,11 +64,8 @@ pub fn run_check(args: &CheckArgs) -> u8 {
         }
     };
     let findings = examine(loaded);
-    if args.json {
-        println!("{:#}", findings_json(path, &findings));
-    } else {
-        print_findings(path, &findings);
-    }
+    let text = if args.json { format!("{:#}", findings_json(path, &findings)) } else { findings_text(path, &findings) };
+    print_out(&text);
     if findings.stops.is_empty() { EXIT_OK } else { EXIT_FAILED }
 }
 
@@ -89,22 +87,23 @@ fn findings_json(path: &Path, findings: &Findings) -> Value {
             "would": topics, "warnings": findings.warnings, "stops": findings.stops })
 }
 
-fn print_findings(path: &Path, findings: &Findings) {
-    println!("{}: the configuration is right", path.display());
-    for (topic, lines) in &findings.topics {
-        println!("\n{topic}");
-        for line in lines {
-            println!("  {line}");
-        }
+fn findings_text(path: &Path, findings: &Findings) -> String {
+    let mut lines = vec![format!("{}: the configuration is right", path.display())];
+    for (topic, about) in &findings.topics {
+        lines.extend([String::new(), (*topic).to_owned()]);
+        lines.extend(about.iter().map(|line| format!("  {line}")));
     }
-    println!();
-    for warning in &findings.warnings {
-        println!("warning: {warning}");
-    }
-    for stop in &findings.stops {
-        println!("cannot start: {stop}");
-    }
-    println!("{}", if findings.stops.is_empty() { "serve would start" } else { "serve would not start" });
+    lines.push(String::new());
+    lines.extend(findings.warnings.iter().map(|w| format!("warning: {w}")));
+    lines.extend(findings.stops.iter().map(|s| format!("cannot start: {s}")));
+    lines.push(if findings.stops.is_empty() { "serve would start" } else { "serve would not start" }.to_owned());
+    lines.join("\n")
+}
+
+/// A reader that went away (`| head`) is no failure of the check.
+fn print_out(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 fn examine(loaded: Loaded) -> Findings {
@@ -230,7 +229,7 @@ fn advertised(config: &Config, side: &'static str, own: &[IpAddr], peers: &[IpAd
 fn media(config: &Config, findings: &mut Findings) {
     let media = &config.media;
     let (low, high) = (media.ports.start(), media.ports.end());
-    let pairs = (usize::from(*high).saturating_sub(usize::from(*low)) + 1) / 2;
+    let pairs = media.ports.clone().step_by(2).count();
     findings.say("media", format!("ports {low}-{high}: {pairs} pairs, {} calls", calls_possible(config)));
     for ip in &media.bind {
         match probe::media_pairs(*ip, media) {

@@ -177,7 +177,7 @@ pub(super) fn need_credentials(tree: &mut Tree<'_>, api: &mut Api) {
 pub(super) fn synthflow(tree: &mut Tree<'_>) -> Synthflow {
     let (targets, regions) = targets(tree);
     let mut allow = allow_list(tree, "synthflow.allow");
-    if !tree.is_given("synthflow.allow") {
+    if allow.is_empty() {
         let published = regions.iter().flat_map(|r| r.signalling.iter());
         allow = published.filter_map(|text| values::allow(text).ok()).collect();
     }

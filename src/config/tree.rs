@@ -56,11 +56,6 @@ impl<'a> Tree<'a> {
         self.errors.iter().any(|e| e.key == key)
     }
 
-    /// Whether the user wrote this key.
-    pub fn is_given(&self, path: &str) -> bool {
-        self.given(path).is_some()
-    }
-
     /// Where a key's value stands, else its section's name, else the beginning.
     pub fn at(&self, path: &str) -> At {
         if let Some((_, value)) = self.given(path) {

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use compact_str::CompactString;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
@@ -47,6 +47,9 @@ const INPUTS_IN_A_ROW_MAX: usize = 64;
 
 /// The least time between two looks at deadlines: a deadline that stays due must not spin.
 const DEADLINE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Lines about dropped messages in one second, all sources together.
+const DROP_LINES_PER_SECOND_MAX: usize = 20;
 
 /// The core's face, so that sockets can be tested with a smaller one.
 pub trait Core: 'static {
@@ -119,8 +122,43 @@ pub struct Dropped {
     pub strangers: u64,
     /// Connections over `CONNECTIONS_MAX`.
     pub full: u64,
+    /// Messages that the core dropped without a line of their own.
+    pub messages: u64,
+    /// Datagrams of peers that we have no route to.
+    pub unroutable: u64,
     /// Datagrams that found the send buffer full.
     pub datagrams: u64,
+}
+
+/// Lines about dropped messages: one a second and source, and not many altogether, for sources can be forged.
+#[derive(Debug, Default)]
+struct DropLines {
+    second: u64,
+    said: HashSet<IpAddr>,
+    silent: u64,
+}
+
+impl DropLines {
+    fn say(&mut self, remote: SocketAddr, why: &'static str, now: Time) {
+        if self.admits(remote.ip(), now) {
+            tracing::info!(source = %remote, why, "sip.ignored");
+        } else {
+            self.silent += 1;
+        }
+    }
+
+    fn admits(&mut self, source: IpAddr, now: Time) -> bool {
+        let second = now.as_micros() / 1_000_000;
+        if second != self.second {
+            self.second = second;
+            self.said.clear();
+        }
+        self.said.len() < DROP_LINES_PER_SECOND_MAX && self.said.insert(source)
+    }
+
+    fn take_silent(&mut self) -> u64 {
+        std::mem::take(&mut self.silent)
+    }
 }
 
 /// The core and its sockets.
@@ -143,6 +181,7 @@ pub struct Shell<C: Core> {
     targets_heard: HashSet<TargetName>,
     heard: Rc<Notify>,
     dropped: Dropped,
+    drops: DropLines,
     drained: bool,
     done: Rc<Notify>,
 }
@@ -165,6 +204,7 @@ impl<C: Core> Shell<C> {
             targets_heard: HashSet::new(),
             heard: Rc::new(Notify::new()),
             dropped: Dropped::default(),
+            drops: DropLines::default(),
             drained: false,
             done: Rc::new(Notify::new()),
         }
@@ -187,6 +227,7 @@ impl<C: Core> Shell<C> {
     /// What was dropped since the last question.
     pub fn take_dropped(&mut self) -> Dropped {
         self.dropped.datagrams += self.udp.iter_mut().map(UdpPort::take_dropped).sum::<u64>();
+        self.dropped.messages += self.drops.take_silent();
         std::mem::take(&mut self.dropped)
     }
 
@@ -210,7 +251,7 @@ impl<C: Core> Shell<C> {
     fn settle(&mut self, now: Time) {
         loop {
             while let Some(action) = self.core.poll_action() {
-                self.act(action);
+                self.act(action, now);
             }
             match self.inbox.pop_front() {
                 Some(input) => self.core.handle(input, now),
@@ -226,7 +267,7 @@ impl<C: Core> Shell<C> {
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: Action, now: Time) {
         match action {
             Action::Send { flow, bytes } => self.send(flow, bytes),
             Action::Dial { conn, target } => self.dial(conn, target),
@@ -241,6 +282,7 @@ impl<C: Core> Shell<C> {
             Action::CancelSignal { call } => self.doors.cancel_signal(call),
             Action::Answer { ask, reply } => self.doors.answer(ask, reply),
             Action::Report(event) => self.doors.report(event),
+            Action::Dropped { remote, why } => self.drops.say(remote, why, now),
             Action::Drained => {
                 self.drained = true;
                 self.done.notify_one();
@@ -315,8 +357,11 @@ impl<C: Core> Desk<C> {
     pub fn give_from(&self, bound: SocketAddr, remote: SocketAddr, input: impl FnOnce(SocketAddr) -> Input) {
         self.with(|shell| {
             let now = shell.clock.now();
-            let local = shell.locals.towards(bound, remote.ip(), now);
-            shell.take_in(input(local), now);
+            // Without a way back an answer is as impossible as an address of ours to put into it.
+            match shell.locals.towards(bound, remote, now) {
+                Some(local) => shell.take_in(input(local), now),
+                None => shell.dropped.unroutable += 1,
+            }
         });
         self.start_dials();
     }
@@ -446,6 +491,7 @@ pub mod testing {
         pub actions: VecDeque<Action>,
         pub deadline: Option<Time>,
         pub fired: u32,
+        pub told: Option<std::sync::mpsc::Sender<Command>>,
     }
 
     impl StubCore {
@@ -472,6 +518,9 @@ pub mod testing {
                 Input::Broken { .. } => self.heard.push("broken".into()),
                 Input::Asked { ask, command } => {
                     self.heard.push(format!("{command:?}"));
+                    if let Some(told) = &self.told {
+                        let _ = told.send(command);
+                    }
                     self.actions.push_back(Action::Answer { ask, reply: Reply::Draining { calls: 0 } });
                     self.actions.push_back(Action::Drained);
                 }
@@ -582,6 +631,19 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
+    }
+
+    #[test]
+    fn a_flood_of_dropped_messages_is_one_line_a_second_and_source_and_not_many_altogether() {
+        let mut lines = DropLines::default();
+        let (now, source) = (Time::from_micros(7_000_000), "192.0.2.1:5060".parse().unwrap());
+        (0..5).for_each(|_| lines.say(source, "stranger", now));
+        assert_eq!((lines.take_silent(), lines.said.len()), (4, 1));
+        let forged = |n: usize| SocketAddr::from(([10, 0, 0, u8::try_from(n).unwrap()], 5060));
+        (1..=DROP_LINES_PER_SECOND_MAX).for_each(|n| lines.say(forged(n), "stranger", now));
+        assert_eq!((lines.take_silent(), lines.said.len()), (1, DROP_LINES_PER_SECOND_MAX));
+        lines.say(source, "stranger", now + Duration::from_secs(1));
+        assert_eq!(lines.take_silent(), 0);
     }
 
     #[test]

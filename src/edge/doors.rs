@@ -21,6 +21,9 @@ use crate::edge::clock::Clock;
 use crate::edge::core_loop::Doors;
 use crate::edge::cxone::CxoneClient;
 use crate::edge::cxone::CxoneHandle;
+use crate::edge::media::MediaConfig;
+use crate::edge::media::MediaHandle;
+use crate::edge::media::MediaThread;
 use crate::edge::resolver::ResolverHandle;
 use crate::edge::serve::StartError;
 use crate::ids::AskId;
@@ -66,6 +69,8 @@ impl Answers {
 #[derive(Debug)]
 pub struct Outside {
     clock: Clock,
+    /// Taken when the threads are stopped.
+    media: Option<MediaHandle>,
     resolver: ResolverHandle,
     /// `None`: this configuration never signals, so there are no credentials to fetch a token with.
     cxone: Option<CxoneHandle>,
@@ -87,6 +92,7 @@ impl Outside {
         log: LogHandle,
         answers: Answers,
     ) -> Result<Outside, StartError> {
+        let media = start_media(config, inputs.clone())?;
         let resolver = ResolverHandle::start(names.to_vec(), config.dns_servers.clone(), inputs.clone())
             .map_err(|e| StartError(format!("resolver: {e}")))?;
         let signals = &config.escalation;
@@ -95,8 +101,16 @@ impl Outside {
         } else {
             None
         };
-        Ok(Outside { clock, resolver, cxone, inputs: inputs.clone(), signal_timeout: config.api.timeout, log, answers })
+        Ok(Outside { clock, media: Some(media), resolver, cxone, inputs: inputs.clone(), signal_timeout: config.api.timeout, log, answers })
     }
+}
+
+fn start_media(config: &Config, inputs: mpsc::Sender<Input>) -> Result<MediaHandle, StartError> {
+    let media = MediaConfig { bind: config.media.bind.clone(), ports: config.media.ports.clone(), dscp: config.media.dscp };
+    let bound_inputs = inputs.clone();
+    let events = move |call, side, event| hand_in(&inputs, Input::Media { call, side, event });
+    let bound = move |pairs, exhausted| hand_in(&bound_inputs, Input::PortsBound { pairs, exhausted });
+    MediaThread::start(media, events, bound).map_err(|e| StartError(format!("the media thread: {e}")))
 }
 
 fn start_cxone(config: &Config, inputs: mpsc::Sender<Input>) -> Result<CxoneHandle, StartError> {
@@ -111,10 +125,27 @@ fn hand_in(inputs: &mpsc::Sender<Input>, input: Input) {
     }
 }
 
-impl Doors for Outside {
-    fn bind_ports(&mut self, _count: usize, _v6: bool) {}
+/// The next node of this process, a test's or the demo's, may want the same ports.
+impl Drop for Outside {
+    fn drop(&mut self) {
+        if let Some(media) = self.media.take() {
+            media.stop();
+        }
+    }
+}
 
-    fn media(&mut self, _call: CallHandle, _side: Side, _order: MediaOrder) {}
+impl Doors for Outside {
+    fn bind_ports(&mut self, count: usize, v6: bool) {
+        if let Some(media) = &mut self.media {
+            media.bind(count, v6);
+        }
+    }
+
+    fn media(&mut self, call: CallHandle, side: Side, order: MediaOrder) {
+        if let Some(media) = &mut self.media {
+            media.order(call, side, order);
+        }
+    }
 
     fn signal(&mut self, call: CallHandle, try_no: u8, signal: Signal, until: Time) {
         match &self.cxone {

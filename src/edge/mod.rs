@@ -4,6 +4,8 @@ pub mod clock;
 pub mod core_loop;
 pub mod cxone;
 pub mod doors;
+pub mod limits;
+pub mod media;
 pub mod resolver;
 pub mod serve;
 pub mod sip;

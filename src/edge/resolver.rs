@@ -4,6 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -74,7 +76,7 @@ async fn run(
     mut asked: mpsc::Receiver<(QueryId, CompactString)>,
     inputs: mpsc::Sender<Input>,
 ) {
-    let names_to_addresses = Arc::new(Names::new(&servers));
+    let names_to_addresses = Arc::new(Names::new(servers));
     for name in names {
         tokio::spawn(keep(names_to_addresses.clone(), name, inputs.clone()));
     }
@@ -102,6 +104,7 @@ async fn keep(names: Arc<Names>, name: TargetName, inputs: mpsc::Sender<Input>) 
                 until.saturating_duration_since(Instant::now()).clamp(REFRESH_MIN, REFRESH_MAX)
             }
             Err(_) => {
+                names.renew();
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
                 pause
@@ -132,21 +135,34 @@ fn say(name: &TargetName, result: &Result<Vec<Reach>, String>) {
 
 /// The resolver, or why there is none.
 struct Names {
-    dns: Result<TokioResolver, String>,
+    servers: Vec<SocketAddr>,
+    dns: Mutex<Result<TokioResolver, String>>,
 }
 
 impl Names {
-    fn new(servers: &[SocketAddr]) -> Names {
-        Names { dns: builder(servers).map_err(|e| format!("no name server: {e}")) }
+    fn new(servers: Vec<SocketAddr>) -> Names {
+        let dns = Mutex::new(builder(&servers));
+        Names { servers, dns }
+    }
+
+    /// Reads the system's settings again: at start there may have been no network yet, and DHCP changes them.
+    fn renew(&self) {
+        if self.servers.is_empty() {
+            *self.dns.lock().unwrap_or_else(PoisonError::into_inner) = builder(&self.servers);
+        }
+    }
+
+    fn dns(&self) -> Result<TokioResolver, String> {
+        self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Addresses that this host has a route to, IPv4 first, and until when they hold.
     async fn resolve(&self, name: &str) -> Result<(Vec<Reach>, Instant), String> {
         let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let (found, until) = match (literal, &self.dns) {
-            (Ok(ip), _) => (vec![ip], Instant::now() + REFRESH_MAX),
-            (Err(_), Err(why)) => return Err(why.clone()),
-            (Err(_), Ok(dns)) => {
+        let (found, until) = match literal {
+            Ok(ip) => (vec![ip], Instant::now() + REFRESH_MAX),
+            Err(_) => {
+                let dns = self.dns()?;
                 let asked = tokio::time::timeout(QUESTION_TIME_MAX, dns.lookup_ip(name)).await;
                 let found = asked.map_err(|_| format!("no answer within {} s", QUESTION_TIME_MAX.as_secs()))?.map_err(|e| e.to_string())?;
                 let mut ips: Vec<IpAddr> = found.iter().collect();
@@ -166,7 +182,7 @@ impl Names {
 
 fn builder(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
     let mut builder = if servers.is_empty() {
-        Hickory::builder_tokio().map_err(|e| e.to_string())?
+        Hickory::builder_tokio().map_err(no_server)?
     } else {
         let all = servers.iter().map(|server| {
             let mut one = NameServerConfig::udp_and_tcp(server.ip());
@@ -182,7 +198,11 @@ fn builder(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
     options.use_hosts_file = ResolveHosts::Always;
     options.timeout = Duration::from_secs(2);
     options.attempts = 2;
-    builder.build().map_err(|e| e.to_string())
+    builder.build().map_err(no_server)
+}
+
+fn no_server(error: impl std::fmt::Display) -> String {
+    format!("no name server: {error}")
 }
 
 #[cfg(test)]
@@ -224,5 +244,13 @@ mod tests {
             Input::Resolved { query: QueryId(7), result: Err(why) } => assert!(!why.is_empty()),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn one_question_more_than_may_wait_is_refused_at_once() {
+        let (questions, _asked) = mpsc::channel(QUESTIONS_MAX);
+        let handle = ResolverHandle { questions };
+        assert!((0..QUESTIONS_MAX as u64).all(|n| handle.ask(QueryId(n), &"x.example".into())));
+        assert!(!handle.ask(QueryId(0), &"x.example".into()));
     }
 }

@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::io::Command;
+use crate::b2bua::io::Input;
 use crate::b2bua::io::Reply;
 use crate::call::rules::TargetName;
 use crate::call::rules::Transport;
@@ -32,6 +33,7 @@ use crate::edge::core_loop::Dropped;
 use crate::edge::core_loop::Shell;
 use crate::edge::doors::Answers;
 use crate::edge::doors::Outside;
+use crate::edge::limits;
 use crate::edge::sip::bind_tcp;
 use crate::edge::sip::bind_udp;
 use crate::edge::sip::tcp;
@@ -147,13 +149,10 @@ pub fn run(config: Arc<Config>, options: ServeOptions) -> Result<(), StartError>
 }
 
 /// As `run`, with a core of the caller's: sockets can be tested with a small one.
-fn run_core<C: Core>(
-    config: Arc<Config>,
-    mut options: ServeOptions,
-    core: impl FnOnce(Arc<Config>, Time) -> C,
-) -> Result<(), StartError> {
+fn run_core<C: Core>(config: Arc<Config>, mut options: ServeOptions, core: impl FnOnce(Arc<Config>, Time) -> C) -> Result<(), StartError> {
     let clock = Clock::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("runtime"))?;
+    check_descriptors(limits::raise_nofile(), config.node.max_calls)?;
     let (log, guard) = start_log(&config, &mut options, clock)?;
     let tasks = LocalSet::new();
     let ran = tasks.block_on(&runtime, serve(config, options, clock, log, core));
@@ -162,6 +161,19 @@ fn run_core<C: Core>(
     drop(runtime);
     guard.finish(LAST_FLUSH_MAX);
     ran
+}
+
+/// Better said at the start than by a call that gets no port.
+fn check_descriptors((soft, hard): (u64, u64), max_calls: usize) -> Result<(), StartError> {
+    let possible = limits::max_calls_for(soft);
+    if possible >= max_calls {
+        return Ok(());
+    }
+    let needed = limits::DESCRIPTORS_RESERVED.saturating_add(limits::DESCRIPTORS_PER_CALL.saturating_mul(max_calls as u64));
+    Err(StartError(format!(
+        "node.max_calls = {max_calls} needs {needed} open files, but the limit of this process is {soft} (hard limit {hard}), enough for \
+         {possible} calls: raise it (LimitNOFILE={needed} in the systemd unit, or `ulimit -n {needed}`), or lower node.max_calls"
+    )))
 }
 
 fn start_log(config: &Config, options: &mut ServeOptions, clock: Clock) -> Result<(LogHandle, LogGuard), StartError> {
@@ -246,6 +258,10 @@ async fn serve<C: Core>(
     let dial_from = bound.listeners.iter().map(|l| l.addr).collect();
     let shell = Shell::new(core(config.clone(), clock.now()), clock, sockets.udp, Admission::new(allow), Box::new(doors), dial_from);
     let desk = Desk::new(shell);
+    for (place, listener) in bound.listeners.iter().enumerate() {
+        let id = ListenerId(u16::try_from(place).unwrap_or(u16::MAX));
+        desk.give(Input::Listening { listener: id, transport: listener.transport, local: listener.addr });
+    }
     desk.start();
     tokio::task::spawn_local(desk.clone().keep_time());
     tokio::task::spawn_local(desk.clone().hear(heard));
@@ -324,7 +340,8 @@ async fn say_drops<C: Core>(desk: Desk<C>) {
         tokio::time::sleep(DROPS_SAID_EVERY).await;
         let dropped = desk.with(|shell| shell.take_dropped());
         if dropped != Dropped::default() {
-            tracing::warn!(strangers = dropped.strangers, full = dropped.full, datagrams = dropped.datagrams, "sip.dropped");
+            let Dropped { strangers, full, messages, unroutable, datagrams } = dropped;
+            tracing::warn!(strangers, full, messages, unroutable, datagrams, "sip.dropped");
         }
     }
 }
@@ -438,6 +455,15 @@ mod tests {
     }
 
     #[test]
+    fn too_few_descriptors_are_refused_with_numbers_and_the_remedy() {
+        assert_eq!(check_descriptors((8_512, 8_512), 2_000), Ok(()));
+        let why = check_descriptors((8_511, 8_511), 2_000).unwrap_err();
+        for part in ["max_calls = 2000", "8512 open files", "is 8511", "1999 calls", "LimitNOFILE=8512"] {
+            assert!(why.0.contains(part), "{part} not in {why}");
+        }
+    }
+
+    #[test]
     fn a_port_that_is_taken_is_named_with_its_cause() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let listen = Listen { transport: Transport::Udp, addr: taken.local_addr().unwrap() };
@@ -445,5 +471,41 @@ mod tests {
         let why = runtime.block_on(async { Sockets::bind(&[listen]).err().unwrap() });
         assert!(why.0.starts_with(&format!("cannot listen on udp://{}: ", listen.addr)), "{why}");
         assert!(why.0.contains("in use"), "{why}");
+    }
+
+    #[test]
+    fn sighup_opens_the_log_anew_and_sigterm_drains() {
+        use rustix::process::Signal;
+        let file = std::env::temp_dir().join(format!("backchannel-serve-{}", std::process::id()));
+        let mut config = Arc::unwrap_or_clone(config());
+        config.log.file = Some(file.clone());
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let options = ServeOptions { ready: Some(ready), signals: true, ..ServeOptions::default() };
+        let (told, commands) = std::sync::mpsc::channel();
+        let node =
+            std::thread::spawn(move || run_core(Arc::new(config), options, |_, _| StubCore { told: Some(told), ..StubCore::default() }));
+        is_ready.recv_timeout(Duration::from_secs(10)).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, Signal::HUP).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while !file.exists() {
+            assert!(std::time::Instant::now() < until, "the log file did not come back");
+            std::thread::yield_now();
+        }
+        rustix::process::kill_process(own, Signal::TERM).unwrap();
+        assert_eq!(node.join().unwrap(), Ok(()));
+        std::fs::remove_file(&file).unwrap();
+        // `node.drain_deadline`
+        assert_eq!(commands.try_iter().last(), Some(Command::Drain { within: Duration::from_secs(3600) }));
+    }
+
+    #[test]
+    fn one_command_more_than_may_wait_is_refused_at_once() {
+        let (remote, _end) = Remote::new();
+        for _ in 0..COMMANDS_WAITING_MAX {
+            remote.drain(Duration::ZERO);
+        }
+        assert_eq!(remote.ask(Command::Counts), None);
     }
 }

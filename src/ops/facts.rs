@@ -157,6 +157,7 @@ impl<'a> List<'a, '_> {
                 self.text("line", line);
                 self.text_if("note", note);
             }
+            Fact::Broken { what } => self.plain("what", what),
             // The others are in `start`.
             _ => {}
         }
@@ -239,7 +240,7 @@ pub mod samples {
         CallEvent { at, call: CallId::new("7Q2K"), contact: Some(ContactId::new("48812")), fact }
     }
 
-    /// In the order of `Fact`; the last is a second `EscalationSettled`.
+    /// One of each `Fact`, and an `EscalationSettled` that did not go well.
     pub fn all() -> Vec<CallEvent> {
         let facts = start().into_iter().chain(rest());
         facts.enumerate().map(|(n, fact)| event(n as u64, fact)).collect()
@@ -253,7 +254,12 @@ pub mod samples {
         let (a, b) = (SipCallId::new("a-1@cx"), SipCallId::new("b7f"));
         let stats = MediaStats { rx: 7641, rx_bytes: 1_314_252, tx: 7650, rtcp_rx: 30, dropped: 2 };
         vec![
-            Fact::Offered { caller_call_id: a.clone(), source: addr("192.0.2.1:5060"), from: "+12065550123".into(), to: "+12065551234".into() },
+            Fact::Offered {
+                caller_call_id: a.clone(),
+                source: addr("192.0.2.1:5060"),
+                from: "+12065550123".into(),
+                to: "+12065551234".into(),
+            },
             Fact::Refused { caller_call_id: a.clone(), source: addr("[2001:db8::1]:5060"), status: 503, why: "max_calls 2000".into() },
             Fact::Dialled { callee_call_id: b.clone(), target: addr("198.51.100.2:32681"), transport: "TCP", attempt: 1, bytes: 1412 },
             Fact::Progress { status: 183, early_media: true },
@@ -289,7 +295,8 @@ pub mod samples {
     }
 
     fn rest() -> Vec<Fact> {
-        let settled = |outcome, why: &str| Fact::EscalationSettled { outcome, queue: "billing".into(), tries: 2, took: MS * 5_184, why: why.into() };
+        let settled =
+            |outcome, why: &str| Fact::EscalationSettled { outcome, queue: "billing".into(), tries: 2, took: MS * 5_184, why: why.into() };
         vec![
             Fact::NoAck { side: Side::Caller, contact_uri: "sip:203.0.113.10:5060".into(), sent: 3 },
             Fact::Latched { side: Side::Callee, said: Some(addr("10.0.0.9:4000")), wire: addr("198.51.100.2:4000") },
@@ -301,8 +308,14 @@ pub mod samples {
             settled("delivered", ""),
             Fact::LegEnded { side: Side::Callee, by: By::Synthflow, why: "BYE".into() },
             Fact::LegLost { side: Side::Callee, why: "connection reset".into() },
-            Fact::Message { side: Side::Callee, sent: true, line: "INVITE sip:+12065551234@198.51.100.2 SIP/2.0".into(), note: "X-EI: E.48812;".into() },
+            Fact::Message {
+                side: Side::Callee,
+                sent: true,
+                line: "INVITE sip:+12065551234@198.51.100.2 SIP/2.0".into(),
+                note: "X-EI: E.48812;".into(),
+            },
             settled("unknown", "no answer"),
+            Fact::Broken { what: "no such leg" },
         ]
     }
 }

@@ -162,9 +162,20 @@ mod tests {
         let from = "+12065550123".to_owned();
         vec![
             event(0, message(Side::Caller, false, "INVITE sip:+12065551234@203.0.113.10 SIP/2.0", "X-ContactID: 48812")),
-            event(0, Fact::Offered { caller_call_id: SipCallId::new("a"), source: ([192, 0, 2, 1], 5060).into(), from, to: "+12065551234".into() }),
+            event(
+                0,
+                Fact::Offered {
+                    caller_call_id: SipCallId::new("a"),
+                    source: ([192, 0, 2, 1], 5060).into(),
+                    from,
+                    to: "+12065551234".into(),
+                },
+            ),
             event(0, message(Side::Caller, true, "SIP/2.0 100 Trying", "")),
-            event(1, message(Side::Callee, true, "INVITE sip:+12065551234@sip.us.synthflow.ai:32681;transport=tcp SIP/2.0", "X-EI: E.48812;")),
+            event(
+                1,
+                message(Side::Callee, true, "INVITE sip:+12065551234@sip.us.synthflow.ai:32681;transport=tcp SIP/2.0", "X-EI: E.48812;"),
+            ),
             event(90, message(Side::Callee, false, "SIP/2.0 200 OK", "")),
             event(91, message(Side::Caller, true, "SIP/2.0 200 OK", "")),
             event(9_000, message(Side::Callee, false, "REFER sip:bc@203.0.113.10 SIP/2.0", "Refer-To: <sip:billing@x>")),

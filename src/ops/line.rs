@@ -143,7 +143,8 @@ fn push_json(out: &mut String, text: &str) {
 
 /// What could end a line, move the cursor or turn the reading direction on somebody's terminal.
 fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 fn cut(text: &str) -> &str {
@@ -193,7 +194,8 @@ mod tests {
     #[test]
     fn a_value_cannot_end_the_line_nor_forge_a_field() {
         let at = Time::from_micros(0);
-        let fields = vec![("why".into(), Value::Text("x\r\n\u{1b}[2J by=\"me\" \\ \u{202e}".into())), ("none".into(), Value::Text("".into()))];
+        let fields =
+            vec![("why".into(), Value::Text("x\r\n\u{1b}[2J by=\"me\" \\ \u{202e}".into())), ("none".into(), Value::Text("".into()))];
         let line = of_fields(LogFormat::Pretty, at, Level::Error, "a\nb", &fields);
         assert_eq!(line, r#"1970-01-01T00:00:00.000Z E a\nb why="x\r\n\u001b[2J by=\"me\" \\ \u202e" none="""#);
         let read: serde_json::Value = serde_json::from_str(&of_fields(LogFormat::Json, at, Level::Error, "a", &fields)).unwrap();
@@ -203,7 +205,8 @@ mod tests {
     #[test]
     fn one_byte_over_the_bound_is_cut_between_characters() {
         let at = Time::from_micros(0);
-        let print = |text: &str| of_fields(LogFormat::Logfmt, at, Level::Info, "x", &vec![("v".into(), Value::Text(text.to_owned().into()))]);
+        let print =
+            |text: &str| of_fields(LogFormat::Logfmt, at, Level::Info, "x", &vec![("v".into(), Value::Text(text.to_owned().into()))]);
         let whole = "y".repeat(LOG_VALUE_BYTES_MAX);
         assert!(print(&whole).ends_with(&format!("v={whole}")));
         let over = "y".repeat(LOG_VALUE_BYTES_MAX - 1) + "é";

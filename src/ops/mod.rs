@@ -1,5 +1,6 @@
-//! What people look at: log lines, ladders.
+//! What people look at: log lines, ladders, dry runs.
 
+pub mod dry_run;
 pub mod facts;
 pub mod ladder;
 pub mod line;

@@ -382,7 +382,8 @@ mod tests {
 
     #[test]
     fn only_the_top_via_goes_on() {
-        let two = INVITE.replace("bKaaa1\r\n", "bKaaa1, SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKlow\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKlower\r\n");
+        let two =
+            INVITE.replace("bKaaa1\r\n", "bKaaa1, SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKlow\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKlower\r\n");
         let cancel = message(&text(&cancel_for(&Bytes::from(two))));
         assert_eq!(cancel.elements(Name::Via).collect::<Vec<_>>(), [&b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKaaa1"[..]]);
     }

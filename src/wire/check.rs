@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
+use crate::wire::head::Flaw;
+use crate::wire::head::Length;
 use crate::wire::header::NameAddr;
 use crate::wire::header::is_star;
 use crate::wire::header::scan::number;
 use crate::wire::header::vias;
 use crate::wire::message::Defect;
 use crate::wire::message::Message;
+use crate::wire::method::is_token_byte;
 use crate::wire::name::Name;
-use crate::wire::head::Flaw;
-use crate::wire::head::Length;
-use crate::wire::head::is_token_byte;
 use crate::wire::uri::Uri;
 
 /// A header name of the peer is quoted in a reason phrase only up to here.
@@ -79,9 +79,9 @@ impl Message {
 
     /// The whole topmost line: responses are sent by its first value, and no next hop shall stumble over the others.
     fn check_via(&self) -> Result<(), Defect> {
-        self.via()?;
-        let line = self.value(Name::Via).unwrap_or_default();
-        if vias(line).any(|via| via.is_none()) { Err(bad(Name::Via)) } else { Ok(()) }
+        let line = self.value(Name::Via).ok_or_else(|| missing(Name::Via))?;
+        let mut vias = vias(line).peekable();
+        if vias.peek().is_some() && vias.all(|via| via.is_some()) { Ok(()) } else { Err(bad(Name::Via)) }
     }
 
     fn check_request(&self) -> Result<(), Defect> {

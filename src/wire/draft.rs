@@ -141,6 +141,11 @@ impl Draft {
         self.head.get(..self.start).unwrap_or_default()
     }
 
+    /// Bytes when printed, without a Via.
+    pub fn size(&self) -> usize {
+        self.head.len() + self.body.len() + b"Content-Length: 00000\r\n\r\n".len()
+    }
+
     /// Replaces the Request-URI (another target's host). A response has none.
     pub fn set_uri(&mut self, uri: &[u8]) {
         if self.status == 0 {
@@ -348,4 +353,191 @@ phrases! {
     606 "Not Acceptable"
     607 "Unwanted"
     608 "Rejected"
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SOURCE: &str = "192.0.2.9:5099";
+
+    fn invite(via: &str, more: &str) -> Message {
+        let text =
+            format!("INVITE sip:b@h SIP/2.0\r\n{via}f :  <sip:a@h>;tag=1 \r\nTo:<sip:b@h>\r\nCall-ID: c1\r\nCSeq: 7  INVITE\r\n{more}\r\n");
+        Message::parse(Bytes::from(text)).unwrap()
+    }
+
+    fn response(request: &Message, source: &str, status: u16, tag: Option<&str>) -> String {
+        let tag = tag.map(LocalTag::new);
+        let printed = Draft::response(request, source.parse().unwrap(), status, "", tag.as_ref()).print(None);
+        String::from_utf8(printed.to_vec()).unwrap()
+    }
+
+    /// The Via lines of a response to a request with these Via lines.
+    fn vias(via: &str, source: &str) -> String {
+        let text = response(&invite(via, ""), source, 200, None);
+        let (_, vias) = text.split_once("\r\n").unwrap();
+        vias.split_once("f :").unwrap().0.to_string()
+    }
+
+    #[test]
+    fn a_response_copies_what_routes_and_names_it() {
+        let request = invite("Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\n", "Timestamp: 54\r\nSubject: x\r\n");
+        assert_eq!(
+            response(&request, SOURCE, 486, Some("t9")),
+            "SIP/2.0 486 Busy Here\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK1\r\nf :  <sip:a@h>;tag=1 \r\nTo:<sip:b@h>;tag=t9\r\n\
+             Call-ID: c1\r\nCSeq: 7  INVITE\r\nContent-Length: 0\r\n\r\n"
+        );
+        // RFC 3261 §8.2.6.1: "any Timestamp header field present in the request MUST be copied into this 100 (Trying) response."
+        let trying = response(&request, SOURCE, 100, None);
+        assert!(
+            trying.starts_with("SIP/2.0 100 Trying\r\n") && trying.contains("To:<sip:b@h>\r\n") && trying.contains("Timestamp: 54\r\n")
+        );
+    }
+
+    #[test]
+    fn a_to_tag_of_the_request_stays() {
+        // RFC 3261 §8.2.6.2: "If a request contained a To tag in the request, the To header field in the response MUST equal that".
+        let text = b"BYE sip:b@h SIP/2.0\r\nTo: <sip:b@h> ; TAG = x\r\nCSeq: 7 BYE\r\n\r\n";
+        let request = Message::parse(Bytes::from_static(text)).unwrap();
+        assert!(response(&request, SOURCE, 200, Some("t9")).contains("\r\nTo: <sip:b@h> ; TAG = x\r\n"));
+    }
+
+    #[test]
+    fn the_top_via_says_where_the_request_came_from() {
+        // RFC 3261 §18.2.1: a domain name, or an address that differs from the source, gets `received`.
+        for (via, source, want) in [
+            ("SIP/2.0/UDP h;branch=b", SOURCE, "SIP/2.0/UDP h;branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP 192.0.2.1;branch=b", SOURCE, "SIP/2.0/UDP 192.0.2.1;branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP 192.0.2.9:1;branch=b", SOURCE, "SIP/2.0/UDP 192.0.2.9:1;branch=b"),
+            ("SIP/2.0/UDP 192.0.2.9;branch=b", "[::ffff:192.0.2.9]:5", "SIP/2.0/UDP 192.0.2.9;branch=b"),
+            ("SIP/2.0/UDP [2001:DB8::9]", "[2001:db8::9]:5", "SIP/2.0/UDP [2001:DB8::9]"),
+            ("SIP/2.0/UDP [2001:db8::1]", "[2001:db8::9]:5", "SIP/2.0/UDP [2001:db8::1];received=2001:db8::9"),
+            // RFC 3581 §4: rport is filled, and then `received` comes even when nothing differs.
+            ("SIP/2.0/UDP 192.0.2.9;rport;branch=b", SOURCE, "SIP/2.0/UDP 192.0.2.9;rport=5099;branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP h ; RPORT ; branch=b", SOURCE, "SIP/2.0/UDP h ;rport=5099; branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;rport=1;branch=b", SOURCE, "SIP/2.0/UDP h;rport=5099;branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;received=203.0.113.1;branch=b", SOURCE, "SIP/2.0/UDP h;branch=b;received=192.0.2.9"),
+            ("SIP/2.0/UDP h;x=\";rport\";branch=b", SOURCE, "SIP/2.0/UDP h;x=\";rport\";branch=b;received=192.0.2.9"),
+            ("nothing to read", SOURCE, "nothing to read"),
+        ] {
+            assert_eq!(vias(&format!("Via: {via}\r\n"), source), format!("Via: {want}\r\n"));
+        }
+    }
+
+    #[test]
+    fn only_the_topmost_via_is_stamped() {
+        assert_eq!(
+            vias("v :\t SIP/2.0/UDP h , SIP/2.0/UDP i;rport \r\nVia:SIP/2.0/TCP j;rport\r\n", SOURCE),
+            "v :\t SIP/2.0/UDP h;received=192.0.2.9 , SIP/2.0/UDP i;rport \r\nVia:SIP/2.0/TCP j;rport\r\n"
+        );
+        assert_eq!(
+            vias("Via: , SIP/2.0/UDP h,SIP/2.0/UDP i\r\nVia: SIP/2.0/TCP j\r\n", SOURCE),
+            "Via: , SIP/2.0/UDP h;received=192.0.2.9,SIP/2.0/UDP i\r\nVia: SIP/2.0/TCP j\r\n"
+        );
+    }
+
+    #[test]
+    fn a_response_to_a_defective_request_carries_no_line_end_of_it() {
+        let request = invite("Via: SIP/2.0/UDP h;branch=a\nb\r\n", "");
+        assert!(request.check().is_err());
+        let text = response(&request, SOURCE, 400, None);
+        assert!(text.contains("branch=a b"));
+        assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
+        let bare = Message::parse(Bytes::from_static(b"INVITE sip:b@h SIP/2.0\r\nX: y\r\n\r\n")).unwrap();
+        assert_eq!(response(&bare, SOURCE, 400, Some("t")), "SIP/2.0 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_reason_of_ours_stands_in_the_start_line_whatever_it_holds() {
+        let request = invite("Via: SIP/2.0/UDP h\r\n", "");
+        let draft = Draft::response(&request, SOURCE.parse().unwrap(), 400, "Bad\r\nX: y", None);
+        assert_eq!((draft.status(), draft.start_line()), (400, &b"SIP/2.0 400 Bad  X: y"[..]));
+        assert_eq!(draft.method(), &Method::INVITE);
+    }
+
+    #[test]
+    fn lines_stand_in_the_order_of_the_calls_and_via_comes_first() {
+        let source =
+            invite("Via: SIP/2.0/UDP h\r\n", "record-route:<sip:p;lr>\r\nX-A:  1 \r\nl: 0\r\nno colon\r\nRecord-Route: <sip:q;lr>\r\n");
+        let mut draft = Draft::request(Method::BYE, b"sip:x@h");
+        draft.put("Max-Forwards", "70").keep_all(&source, Name::RecordRoute).put("Content-Length", "9").put("l", "9");
+        for line in source.lines().skip(5) {
+            draft.keep(line);
+        }
+        draft.body("text/plain", Bytes::from_static(b"0123456789"));
+        draft.set_uri(b"sip:longer-than-before@h");
+        assert_eq!((draft.status(), draft.start_line()), (0, &b"BYE sip:longer-than-before@h SIP/2.0"[..]));
+        assert_eq!(
+            draft.print(Some("SIP/2.0/UDP me")),
+            "BYE sip:longer-than-before@h SIP/2.0\r\nVia: SIP/2.0/UDP me\r\nMax-Forwards: 70\r\nrecord-route:<sip:p;lr>\r\n\
+             Record-Route: <sip:q;lr>\r\nrecord-route:<sip:p;lr>\r\nX-A:  1 \r\nRecord-Route: <sip:q;lr>\r\nContent-Type: text/plain\r\n\
+             Content-Length: 10\r\n\r\n0123456789"
+        );
+        draft.set_uri(b"a\r\nb");
+        assert!(draft.print(None).starts_with(b"BYE a  b SIP/2.0\r\nMax-Forwards: 70\r\n"));
+    }
+
+    #[test]
+    fn no_value_can_end_its_line() {
+        let mut draft = Draft::request(Method::INFO, b"sip:x@h");
+        draft.put("X-A\r\nB", "1\r\nVia: evil\0\n\r").body("a\r\nb", Bytes::new());
+        assert_eq!(
+            draft.print(Some("v\r\nw")),
+            "INFO sip:x@h SIP/2.0\r\nVia: v  w\r\nX-A  B: 1  Via: evil   \r\nContent-Type: a  b\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn printing_takes_exactly_the_room_it_needs() {
+        for length in [0, 1, 9, 10, 99, 100, 65_000] {
+            let mut draft = Draft::request(Method::INFO, b"sip:x@h");
+            draft.body("", Bytes::from(vec![b'x'; length]));
+            let printed = draft.print(Some("v"));
+            assert!(printed.starts_with(b"INFO sip:x@h SIP/2.0\r\nVia: v\r\nContent-Length: "));
+            // A vector with spare room would have been moved once more.
+            let bytes = printed.len();
+            assert_eq!(Vec::from(printed).capacity(), bytes);
+        }
+    }
+
+    #[test]
+    fn every_status_has_a_phrase_of_its_own_or_of_its_class() {
+        assert_eq!((reason_phrase(480), reason_phrase(604)), ("Temporarily Unavailable", "Does Not Exist Anywhere"));
+        assert_eq!((reason_phrase(499), reason_phrase(299), reason_phrase(699)), ("Client Error", "Success", "Global Failure"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses_back_to_the_lines_that_were_put(
+            lines in proptest::collection::vec(("[A-Za-z][A-Za-z0-9-]{0,12}", "[ -~]{0,40}"), 0..30),
+            body: Vec<u8>,
+        ) {
+            let mut draft = Draft::request(Method::MESSAGE, b"sip:x@h");
+            for (name, value) in &lines {
+                draft.put(name, value);
+            }
+            draft.body("", body.clone().into());
+            let message = Message::parse(draft.print(None)).unwrap();
+            let put: Vec<_> = lines.iter().filter(|(name, _)| Name::of(name.as_bytes()) != Name::ContentLength).collect();
+            prop_assert_eq!(message.lines().count(), put.len() + 1);
+            for (line, (name, value)) in message.lines().zip(put) {
+                prop_assert_eq!((line.spelled, line.value), (name.as_bytes(), value.trim_matches(' ').as_bytes()));
+            }
+            prop_assert_eq!(message.body(), body);
+        }
+
+        #[test]
+        fn kept_lines_leave_bit_for_bit(values in proptest::collection::vec("[ -~\u{80}-\u{FF}\t]{0,40}", 0..30)) {
+            let text: String = values.iter().enumerate().map(|(i, value)| format!("X-{i} :{value}\r\n")).collect();
+            let message = invite("", &text);
+            let mut draft = Draft::request(Method::INFO, b"sip:x@h");
+            for line in message.lines().skip(4) {
+                draft.keep(line);
+            }
+            prop_assert_eq!(draft.print(None), format!("INFO sip:x@h SIP/2.0\r\n{text}Content-Length: 0\r\n\r\n"));
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! The one place that says where a message begins and ends, in a datagram and in a stream: start line, header lines, Content-Length.
 
-use std::iter;
 use std::ops::Range;
 
 use compact_str::CompactString;
 use memchr::memchr;
-use memchr::memchr3;
+use memchr::memchr_iter;
+use memchr::memchr2;
+use memchr::memmem;
 use smallvec::SmallVec;
 
 use crate::wire::header::CSeq;
@@ -13,6 +14,8 @@ use crate::wire::header::scan::is_blank;
 use crate::wire::header::scan::number;
 use crate::wire::message::FrameError;
 use crate::wire::method::Method;
+use crate::wire::method::is_token;
+use crate::wire::method::is_token_byte;
 use crate::wire::name::Name;
 
 /// A whole message: start line, headers and body.
@@ -21,6 +24,8 @@ pub const SIP_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const SIP_HEADER_LINES_MAX: usize = 256;
 /// One line without its CRLF, folds already joined.
 pub const SIP_LINE_BYTES_MAX: usize = 8 * 1024;
+
+pub(super) const NO_START: &str = "no SIP start line";
 
 /// Header lines that are held without an allocation of their own.
 const INLINE_LINES: usize = 40;
@@ -139,19 +144,14 @@ enum Stop {
 
 fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
     let bytes = bytes.get(..SIP_MESSAGE_BYTES_MAX).unwrap_or(bytes);
-    let (line_end, clean) = line_end(bytes, 0)?;
+    if !bytes.first().is_some_and(|&b| is_token_byte(b)) {
+        return Err(Stop::Frame(NO_START));
+    }
+    let line_end = line_end(bytes, 0)?;
     let line = bytes.get(..line_end).unwrap_or_default();
-    let (method, start, flaw) = start_line(line).ok_or(Stop::Frame("no SIP start line"))?;
-    let mut head = Head {
-        method,
-        start,
-        entries: SmallVec::new(),
-        present: 0,
-        repeated: 0,
-        length: Length::Absent,
-        flaw: if clean { flaw } else { flaw.or(Some(Flaw::RequestLine)) },
-        end: line_end + 2,
-    };
+    let (method, start, flaw) = start_line(line).ok_or(Stop::Frame(NO_START))?;
+    let mut head =
+        Head { method, start, entries: SmallVec::new(), present: 0, repeated: 0, length: Length::Absent, flaw, end: line_end + 2 };
     loop {
         match bytes.get(head.end..) {
             Some([b'\r', b'\n', ..]) => break,
@@ -161,7 +161,28 @@ fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
         }
     }
     head.end += 2;
+    // The flaw of the start line stands before those of the header lines.
+    if head.flaw.is_none() && !is_clean(bytes.get(..head.end).unwrap_or_default(), head.entries.len() + 2) {
+        head.flaw = control(bytes, line_end, &head.entries);
+    }
     Ok(head)
+}
+
+/// Whether each CR and each LF of the head belongs to one of the line ends, and no NUL is there.
+fn is_clean(head: &[u8], line_ends: usize) -> bool {
+    memchr_iter(b'\n', head).count() == line_ends && memchr_iter(b'\r', head).count() == line_ends && memchr(0, head).is_none()
+}
+
+/// The line that makes a head unclean, if it is not just a NUL at its legal place (RFC 3261 §25.1: a quoted-pair may hold it).
+fn control(bytes: &[u8], start_bytes: usize, entries: &[Entry]) -> Option<Flaw> {
+    let clean = |line: &[u8]| {
+        let quoted = |nul: usize| nul.checked_sub(1).and_then(|before| line.get(before)) == Some(&b'\\');
+        memchr2(b'\r', b'\n', line).is_none() && memchr_iter(0, line).all(quoted)
+    };
+    if !clean(bytes.get(..start_bytes).unwrap_or_default()) {
+        return Some(Flaw::RequestLine);
+    }
+    entries.iter().position(|entry| !clean(entry.line.of(bytes))).map(|at| Flaw::Control(at as u16))
 }
 
 fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
@@ -169,21 +190,15 @@ fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
         return Err(Stop::Frame("more than 256 header lines"));
     }
     let from = head.end;
-    let rest = bytes.get(from..).unwrap_or_default();
-    let spelled = rest.iter().position(|&b| !TOKEN[usize::from(b)]).unwrap_or(rest.len());
-    let (end, clean) = line_end(bytes, from + spelled)?;
+    let end = line_end(bytes, from)?;
     if end - from > SIP_LINE_BYTES_MAX {
         return Err(Stop::Frame("a line over 8 KiB"));
     }
-    if !clean && head.flaw.is_none() {
-        head.flaw = Some(Flaw::Control(head.entries.len() as u16));
-    }
     let line = bytes.get(from..end).unwrap_or_default();
-    let entry = match after_colon(line, spelled) {
-        Some(after) => {
-            let value = trim(line.get(after..).unwrap_or_default());
-            let value_from = from + after + value.0;
-            let name = Name::of(line.get(..spelled).unwrap_or_default());
+    let entry = match name_of(line) {
+        Some((name, spelled, colon)) => {
+            let value = trim(line.get(colon + 1..).unwrap_or_default());
+            let value_from = from + colon + 1 + value.0;
             Entry { name, spelled: spelled as u16, line: Span::new(from, end), value: Span::new(value_from, value_from + value.1) }
         }
         None => Entry { name: Name::Other, spelled: 0, line: Span::new(from, end), value: Span::new(from, end) },
@@ -203,37 +218,43 @@ fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Where the line ends (at its CR), and whether it has no bare CR, bare LF or NUL.
-fn line_end(bytes: &[u8], from: usize) -> Result<(usize, bool), Stop> {
-    const NO_END: Stop = Stop::Frame("no blank line after the headers");
+/// Where the line ends: at its CR.
+fn line_end(bytes: &[u8], from: usize) -> Result<usize, Stop> {
+    const NO_END: Stop = Stop::Frame("no blank line after the headers, or a line over 8 KiB");
     let rest = bytes.get(from..).unwrap_or_default();
-    let at = memchr3(b'\r', b'\n', 0, rest).ok_or(NO_END)?;
-    if let Some([b'\r', b'\n', ..]) = rest.get(at..) {
-        return Ok((from + at, true));
+    let at = memchr(b'\r', rest).ok_or(NO_END)?;
+    if rest.get(at + 1) == Some(&b'\n') {
+        return Ok(from + at);
     }
-    // Rare and hostile: plain stepping costs the same whatever the bytes are.
-    let at = rest.windows(2).position(|pair| pair == b"\r\n").ok_or(NO_END)?;
-    let line = rest.get(..at).unwrap_or_default();
-    let before = iter::once(&b' ').chain(line);
-    // RFC 3261 §25.1: a quoted-pair may hold NUL, but neither CR nor LF.
-    let clean = line.iter().zip(before).all(|(&byte, &before)| !matches!(byte, b'\r' | b'\n') && (byte != 0 || before == b'\\'));
-    Ok((from + at, clean))
+    // Rare and hostile: a search that no flood of half an end slows down, and it need not go beyond the longest line.
+    let line = rest.get(..SIP_LINE_BYTES_MAX + 2).unwrap_or(rest);
+    memmem::find(line, b"\r\n").map(|at| from + at).ok_or(NO_END)
 }
 
-/// The place after HCOLON (RFC 3261 §25.1: blanks before the colon are allowed); `None` when this is no header line.
-fn after_colon(line: &[u8], spelled: usize) -> Option<usize> {
-    if spelled == 0 {
-        return None;
+/// Id and length of the name, and the place of the colon (RFC 3261 §25.1 HCOLON: blanks may stand before it); `None` when this is no
+/// header line.
+fn name_of(line: &[u8]) -> Option<(Name, usize, usize)> {
+    let colon = memchr(b':', line)?;
+    let mut spelled = line.get(..colon)?;
+    while let [shorter @ .., b' ' | b'\t'] = spelled {
+        spelled = shorter;
     }
-    let blanks = line.get(spelled..)?.iter().position(|&b| !is_blank(b))?;
-    (line.get(spelled + blanks) == Some(&b':')).then_some(spelled + blanks + 1)
+    let name = Name::of(spelled);
+    // The names that have an id are tokens.
+    (name != Name::Other || is_token(spelled)).then_some((name, spelled.len(), colon))
 }
 
 /// Offset and length of what is between the outer blanks.
 fn trim(text: &[u8]) -> (usize, usize) {
-    let from = text.iter().position(|&b| !is_blank(b)).unwrap_or(text.len());
-    let to = text.iter().rposition(|&b| !is_blank(b)).map_or(from, |last| last + 1);
-    (from, to - from)
+    let mut inner = text;
+    while let [b' ' | b'\t', rest @ ..] = inner {
+        inner = rest;
+    }
+    let from = text.len() - inner.len();
+    while let [rest @ .., b' ' | b'\t'] = inner {
+        inner = rest;
+    }
+    (from, inner.len())
 }
 
 impl Length {
@@ -346,22 +367,4 @@ fn unfold(bytes: &[u8]) -> Vec<u8> {
     }
     flat.extend_from_slice(rest);
     flat
-}
-
-/// `token` characters of RFC 3261 §25.1.
-static TOKEN: [bool; 256] = token_table();
-
-const fn token_table() -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut i = 0;
-    while i < 256 {
-        let b = i as u8;
-        table[i] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
-        i += 1;
-    }
-    table
-}
-
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
 }

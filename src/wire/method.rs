@@ -67,7 +67,25 @@ impl fmt::Display for Method {
 
 /// `token` of RFC 3261 §25.1: at least one character.
 pub fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|&b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
+    !text.is_empty() && text.iter().all(|&b| is_token_byte(b))
+}
+
+/// A character of a token.
+pub fn is_token_byte(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+static TOKEN: [bool; 256] = token_table();
+
+const fn token_table() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        let b = i as u8;
+        table[i] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        i += 1;
+    }
+    table
 }
 
 #[cfg(test)]
@@ -84,5 +102,6 @@ mod tests {
         );
         assert_eq!(Method::parse(b"IN VITE"), None);
         assert_eq!(Method::parse(b""), None);
+        assert_eq!((0..=255).filter(|&b| is_token_byte(b)).count(), 62 + 10);
     }
 }

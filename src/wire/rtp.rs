@@ -151,7 +151,8 @@ mod tests {
     /// RFC 5761 §4: "RTP payload types in the range 64-95 MUST NOT be used" because they collide with RTCP's 192 to 223.
     #[test]
     fn rtp_and_rtcp_are_told_apart_by_the_second_byte() {
-        for (second, is_rtcp) in [(191, false), (192, true), (200, true), (201, true), (207, true), (223, true), (224, false), (72, false)] {
+        for (second, is_rtcp) in [(191, false), (192, true), (200, true), (201, true), (207, true), (223, true), (224, false), (72, false)]
+        {
             let packet = [0x80, second, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0];
             assert_eq!(matches!(Packet::parse(&packet), Ok(Packet::Rtcp { .. })), is_rtcp, "{second}");
         }

@@ -144,6 +144,9 @@ impl Sdp {
                     if (number == 0) != (*kind == b'v') {
                         return Err(SdpError("v= must be the first line, and only that"));
                     }
+                    if *kind == b'v' && value.trim_ascii() != b"0" {
+                        return Err(SdpError("a version that is not 0"));
+                    }
                     scan.line(*kind, value)?;
                 }
                 _ => return Err(SdpError("a line that is not <type>=<value>")),
@@ -207,6 +210,11 @@ impl Sdp {
     /// `a=recvonly` becomes `a=inactive`, and without an attribute `a=inactive` is added.
     pub fn rewrite(&self, ours: OurMedia, origin: Origin, codecs: &[CompactString]) -> Option<Bytes> {
         edit::rewrite(self, ours, origin, codecs)
+    }
+
+    /// Whether `rewrite` with these codecs would leave one to speak.
+    pub fn has_common(&self, codecs: &[CompactString]) -> bool {
+        self.audio.is_some() && codec::selected(self, codecs).is_some()
     }
 
     /// Type and value of each line.

@@ -362,7 +362,10 @@ mod tests {
         assert!(u.secure);
         assert_eq!((u.user, u.password), (Some(&b"al%69ce;tgrp=a/b"[..]), Some(&b"p%3Aw"[..])));
         assert_eq!((u.host, u.port), (Host::Ip("2001:db8::1".parse().unwrap()), Some(5061)));
-        assert_eq!((u.params.get("transport"), u.params.get("gr"), u.params.get("lr")), (Some(&b"Foo"[..]), Some(&b"urn:x:y"[..]), Some(&b""[..])));
+        assert_eq!(
+            (u.params.get("transport"), u.params.get("gr"), u.params.get("lr")),
+            (Some(&b"Foo"[..]), Some(&b"urn:x:y"[..]), Some(&b""[..]))
+        );
         assert_eq!(u.headers().collect::<Vec<_>>(), [(&b"Subject"[..], &b"a%20b"[..]), (b"x", b"")]);
         assert_eq!(u.header("SUBJECT").as_deref(), Some(&b"a b"[..]));
         assert_eq!(u.header("nope"), None);
@@ -486,7 +489,10 @@ mod tests {
             "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
             "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com"
         ));
-        assert!(equal("sip:alice@atlanta.com?subject=project%20x&priority=urgent", "sip:alice@atlanta.com?priority=urgent&subject=project%20x"));
+        assert!(equal(
+            "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+            "sip:alice@atlanta.com?priority=urgent&subject=project%20x"
+        ));
     }
 
     /// RFC 3261 §19.1.4: "The following URIs are not equivalent".

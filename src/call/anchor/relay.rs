@@ -13,8 +13,8 @@
 //!
 //! **What the window costs.** A peer behind NAT speaks from an address that its SDP cannot know, so for two seconds after each new
 //! SDP the first valid packet from anywhere is believed. A stranger who guesses the port and comes first in that window is heard, and
-//! hears, until the SDP's own address speaks; if the peer really is behind NAT, which is never, he keeps the stream until the next
-//! SDP. Whoever knows that no peer is behind NAT sets `sdp` and closes the window. The SDP's address wins at any time: signalling
+//! hears, until the SDP's own address speaks; if the peer really is behind NAT, that is never, and he keeps the stream until an SDP
+//! names another address. Whoever knows that no peer is behind NAT sets `sdp` and closes the window. The SDP's address wins at any time: signalling
 //! vouches for it. After the window a stranger's packet does nothing, whatever its SSRC (RFC 3550 §8.2 lets a peer change its own).
 
 use std::net::SocketAddr;
@@ -234,7 +234,10 @@ impl OpenSide {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Watched {
     Off,
-    On { idle: Duration, by: Side },
+    On {
+        idle: Duration,
+        by: Side,
+    },
     /// Said once; a new `Watch` starts it again.
     Over,
 }
@@ -526,7 +529,11 @@ mod tests {
         let table: &[Row] = &[
             ("the SDP's address latches at once", Latch::Strict, &[(0, CALLER, true), (1, STRANGER, false), (2, CALLER, true)]),
             ("a stranger after the latch gets nothing, however long", Latch::Strict, &[(0, CALLER, true), (60_000, STRANGER, false)]),
-            ("behind NAT: the first source in the window", Latch::Strict, &[(1_500, NAT, true), (1_600, STRANGER, false), (90_000, NAT, true)]),
+            (
+                "behind NAT: the first source in the window",
+                Latch::Strict,
+                &[(1_500, NAT, true), (1_600, STRANGER, false), (90_000, NAT, true)],
+            ),
             ("the window's last moment", Latch::Strict, &[(2_000, NAT, true)]),
             ("one past the window", Latch::Strict, &[(2_001, NAT, false), (2_002, CALLER, true), (2_003, NAT, false)]),
             ("the SDP's address wins over a stranger", Latch::Strict, &[(0, STRANGER, true), (20, CALLER, true), (21, STRANGER, false)]),

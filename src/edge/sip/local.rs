@@ -19,13 +19,18 @@ const LOCAL_ADDRESS_LIFE: Duration = Duration::from_secs(60);
 
 /// Asks the kernel from which address it would send to `remote`: connecting a UDP socket sends nothing.
 pub fn route_to(remote: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = match remote {
+    // The port does not matter for a route; 9 is discard.
+    route_to_peer(SocketAddr::new(remote, 9))
+}
+
+/// As `route_to`; a link-local peer needs the scope that its socket address carries.
+fn route_to_peer(remote: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match remote.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    // The port does not matter for a route; 9 is discard.
-    socket.connect(SocketAddr::new(remote, 9)).ok()?;
+    socket.connect(remote).ok()?;
     let local = socket.local_addr().ok()?.ip();
     (!local.is_unspecified()).then_some(local)
 }
@@ -37,22 +42,26 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
-    /// The address and port that `remote` sees of a listener that is bound to `bound`. The wildcard itself when there is no route.
-    pub fn towards(&mut self, bound: SocketAddr, remote: IpAddr, now: Time) -> SocketAddr {
+    /// The address and port that `remote` sees of a listener that is bound to `bound`. `None`: there has never been a route to it.
+    pub fn towards(&mut self, bound: SocketAddr, remote: SocketAddr, now: Time) -> Option<SocketAddr> {
         if !bound.ip().is_unspecified() {
-            return bound;
+            return Some(bound);
         }
-        let fresh = self.known.get(&remote).filter(|(_, until)| now < *until).map(|(local, _)| *local);
-        let local = fresh.unwrap_or_else(|| self.ask(remote, now));
-        SocketAddr::new(local.unwrap_or(bound.ip()), bound.port())
+        let known = self.known.get(&remote.ip()).copied();
+        let local = match known {
+            Some((local, until)) if now < until => local,
+            // A route that is gone for a moment does not change who we are.
+            _ => self.ask(remote, known.and_then(|(local, _)| local), now),
+        };
+        local.map(|ip| SocketAddr::new(ip, bound.port()))
     }
 
-    fn ask(&mut self, remote: IpAddr, now: Time) -> Option<IpAddr> {
+    fn ask(&mut self, remote: SocketAddr, before: Option<IpAddr>, now: Time) -> Option<IpAddr> {
         if self.known.len() >= LOCAL_ADDRESSES_MAX {
             self.known.clear();
         }
-        let local = route_to(remote);
-        self.known.insert(remote, (local, now + LOCAL_ADDRESS_LIFE));
+        let local = route_to_peer(remote).or(before);
+        self.known.insert(remote.ip(), (local, now + LOCAL_ADDRESS_LIFE));
         local
     }
 }
@@ -71,9 +80,26 @@ mod tests {
         let mut locals = LocalAddresses::default();
         let now = Time::from_micros(1);
         let concrete: SocketAddr = "192.0.2.1:5060".parse().unwrap();
-        assert_eq!(locals.towards(concrete, Ipv4Addr::LOCALHOST.into(), now), concrete);
+        let peer: SocketAddr = "127.0.0.1:6000".parse().unwrap();
+        assert_eq!(locals.towards(concrete, peer, now), Some(concrete));
         let any: SocketAddr = "0.0.0.0:5060".parse().unwrap();
-        assert_eq!(locals.towards(any, Ipv4Addr::LOCALHOST.into(), now), "127.0.0.1:5060".parse().unwrap());
+        assert_eq!(locals.towards(any, peer, now), "127.0.0.1:5060".parse().ok());
+        // A port is no part of a route, and port 0 cannot be connected to.
+        locals.known.clear();
+        assert_eq!(locals.towards(any, "127.0.0.1:0".parse().unwrap(), now), "127.0.0.1:5060".parse().ok());
+    }
+
+    #[test]
+    fn a_route_that_is_gone_for_a_moment_does_not_change_who_we_are() {
+        let mut locals = LocalAddresses::default();
+        let any: SocketAddr = "0.0.0.0:5060".parse().unwrap();
+        // The kernel refuses to connect to the broadcast address (EACCES): there is never an answer.
+        let nowhere: SocketAddr = "255.255.255.255:5060".parse().unwrap();
+        let now = Time::from_micros(1);
+        assert_eq!(locals.towards(any, nowhere, now), None);
+        let ours: IpAddr = "192.0.2.7".parse().unwrap();
+        locals.known.insert(nowhere.ip(), (Some(ours), now));
+        assert_eq!(locals.towards(any, nowhere, now + LOCAL_ADDRESS_LIFE), Some(SocketAddr::new(ours, 5060)));
     }
 
     #[test]
@@ -84,7 +110,7 @@ mod tests {
         for n in 0..LOCAL_ADDRESSES_MAX {
             locals.known.insert(Ipv4Addr::from(0x7f00_0002 + n as u32).into(), (None, now + LOCAL_ADDRESS_LIFE));
         }
-        locals.towards(any, Ipv4Addr::LOCALHOST.into(), now);
+        locals.towards(any, "127.0.0.1:6000".parse().unwrap(), now);
         assert_eq!(locals.known.len(), 1);
     }
 }

@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use std::collections::HashMap;
 use bytes::Buf;
 use bytes::Bytes;
+use std::collections::HashMap;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -84,14 +84,7 @@ impl Streams {
 
     fn insert(&mut self, conn: ConnId, state: State, remote: SocketAddr) -> Rc<Notify> {
         let wake = Rc::new(Notify::new());
-        let stream = Stream {
-            state,
-            remote,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            wake: wake.clone(),
-            last_sent: Instant::now(),
-        };
+        let stream = Stream { state, remote, waiting: VecDeque::new(), waiting_bytes: 0, wake: wake.clone(), last_sent: Instant::now() };
         self.map.insert(conn, stream);
         wake
     }
@@ -201,5 +194,65 @@ impl Streams {
     /// Nothing waits to be written on any connection.
     pub fn is_flushed(&self) -> bool {
         self.map.values().all(|s| s.waiting.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::core_loop::testing::on_one_thread;
+
+    async fn socket() -> (tokio::net::TcpListener, Rc<TcpStream>, SocketAddr) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stream = Rc::new(TcpStream::connect(addr).await.unwrap());
+        (listener, stream, addr)
+    }
+
+    #[test]
+    fn one_connection_too_many_is_not_taken_and_a_closed_one_makes_room() {
+        on_one_thread(async {
+            let (_listener, socket, addr) = socket().await;
+            let mut streams = Streams::default();
+            let first = streams.accepted(addr, socket.clone()).unwrap().0;
+            for _ in 1..CONNECTIONS_MAX {
+                assert!(streams.accepted(addr, socket.clone()).is_some());
+            }
+            assert!(streams.accepted(addr, socket.clone()).is_none());
+            // Ours do not count: the core dials few.
+            assert!(streams.dialling(ConnId(CONN_DIALLED | 1), addr).is_some());
+            streams.remove(ConnId(CONN_DIALLED | 1));
+            streams.remove(first);
+            streams.remove(first);
+            assert!(streams.accepted(addr, socket.clone()).is_some());
+            assert!(streams.accepted(addr, socket).is_none());
+        });
+    }
+
+    #[test]
+    fn closing_waits_for_what_was_sent_and_closing_a_dial_gives_it_up() {
+        on_one_thread(async {
+            let (_listener, socket, addr) = socket().await;
+            let mut streams = Streams::default();
+            let conn = ConnId(CONN_DIALLED | 1);
+            assert!(streams.dialling(conn, addr).is_some());
+            assert!(streams.dialling(conn, addr).is_none());
+            streams.send(conn, Bytes::from_static(b"x")).unwrap();
+            assert_eq!(streams.fate(conn), Fate::Open { waits: true });
+            assert!(!streams.is_flushed());
+            streams.up(conn, socket.clone());
+            streams.close(conn);
+            assert_eq!(streams.fate(conn), Fate::Closing { waits: true });
+            assert!(!streams.is_live(conn));
+            socket.writable().await.unwrap();
+            streams.flush(conn).unwrap();
+            assert_eq!(streams.fate(conn), Fate::Closing { waits: false });
+            streams.remove(conn);
+            assert!(streams.dialling(conn, addr).is_some());
+            streams.close(conn);
+            assert_eq!(streams.fate(conn), Fate::Gone);
+            assert!(!streams.up(conn, socket));
+            assert!(streams.send(conn, Bytes::from_static(b"x")).is_err());
+        });
     }
 }

@@ -42,6 +42,9 @@ pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// What was sent before a close may take so long to leave.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long we wait for the peer to close its half too. Closing with unread bytes is a reset, which can take our last message back.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+
 /// After an error of `accept` (no file descriptors left) before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -135,8 +138,10 @@ struct Connection<C: Core> {
 
 /// Why a connection's task ends.
 enum End {
-    /// The core asked for it, or its queue ran over and the core knows already.
-    Told,
+    /// The core asked for it, and everything has left.
+    Closed,
+    /// Its queue ran over, or its bytes could not leave in time: there is nothing more to say.
+    Dropped,
     Lost(String),
 }
 
@@ -169,8 +174,12 @@ impl<C: Core> Connection<C> {
 
     async fn run(mut self) {
         let end = self.serve().await;
-        if let End::Lost(why) = end {
-            self.desk.flow_lost(self.conn, LossReason::Closed(why));
+        match end {
+            End::Lost(why) => self.desk.flow_lost(self.conn, LossReason::Closed(why)),
+            End::Closed => {
+                let _ = tokio::time::timeout(LINGER_MAX, self.linger()).await;
+            }
+            End::Dropped => {}
         }
         self.desk.with(|shell| shell.streams.remove(self.conn));
     }
@@ -181,9 +190,9 @@ impl<C: Core> Connection<C> {
         loop {
             let fate = self.desk.with(|shell| shell.streams.fate(self.conn));
             let (reads, writes) = match fate {
-                Fate::Gone => return End::Told,
+                Fate::Gone => return End::Dropped,
                 Fate::Open { waits } => (true, waits),
-                Fate::Closing { waits: false } => return End::Told,
+                Fate::Closing { waits: false } => return End::Closed,
                 Fate::Closing { waits: true } => {
                     self.flush_until.get_or_insert_with(|| Instant::now() + FLUSH_TIME_MAX);
                     (false, true)
@@ -202,6 +211,20 @@ impl<C: Core> Connection<C> {
         }
     }
 
+    /// Our half is closed; what the peer still says is read and forgotten.
+    async fn linger(&self) {
+        let _ = socket2::SockRef::from(self.stream.as_ref()).shutdown(std::net::Shutdown::Write);
+        let mut forgotten = [0u8; 4096];
+        while self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut forgotten) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     async fn read(&mut self, buffer: &mut [u8]) -> Result<(), End> {
         for _ in 0..READS_IN_A_ROW_MAX {
             match self.stream.try_read(buffer) {
@@ -210,7 +233,7 @@ impl<C: Core> Connection<C> {
                     self.last_byte = Instant::now();
                     self.framer.push(&buffer[..len]);
                     self.frames()?;
-                    if self.desk.with(|shell| !matches!(shell.streams.fate(self.conn), Fate::Open { .. })) {
+                    if !self.is_open() {
                         return Ok(());
                     }
                 }
@@ -220,6 +243,11 @@ impl<C: Core> Connection<C> {
         }
         tokio::task::yield_now().await;
         Ok(())
+    }
+
+    /// The core may close it with any message.
+    fn is_open(&self) -> bool {
+        self.desk.with(|shell| shell.streams.is_live(self.conn))
     }
 
     /// Hands over every whole message that is there.
@@ -233,6 +261,9 @@ impl<C: Core> Connection<C> {
                     // Exact size: a slice would pin the framer's buffer for as long as the core keeps the message.
                     let bytes = Bytes::copy_from_slice(&bytes);
                     self.desk.give(Input::Sip { flow, remote, local, bytes });
+                    if !self.is_open() {
+                        return Ok(());
+                    }
                 }
                 Ok(Some(Frame::Ping)) => {
                     self.desk.send(flow, Bytes::from_static(b"\r\n"));
@@ -266,7 +297,7 @@ impl<C: Core> Connection<C> {
     fn check(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if self.flush_until.is_some_and(|until| until <= now) {
-            return Err(End::Told);
+            return Err(End::Dropped);
         }
         if self.begun.is_some_and(|begun| begun + MESSAGE_TIME_MAX <= now) {
             let waited = MESSAGE_TIME_MAX.as_secs();
@@ -345,11 +376,13 @@ mod tests {
         on_one_thread(async {
             let (desk, addr) = listening("127.0.0.1/32").await;
             let mut peer = TcpStream::connect(addr).await.unwrap();
-            peer.write_all(BYE).await.unwrap();
+            // Bytes behind it that nobody reads any more must not turn the close into a reset.
+            peer.write_all(&[BYE, OPTIONS, &[b'\r'; 100_000]].concat()).await.unwrap();
             let mut all = Vec::new();
             peer.read_to_end(&mut all).await.unwrap();
             assert_eq!(all, BYE);
             assert!(desk.with(|shell| !shell.core().heard.iter().any(|h| h.contains("lost"))));
+            assert_eq!(desk.with(|shell| shell.core().heard.iter().filter(|h| h.starts_with("sip")).count()), 1);
         });
     }
 

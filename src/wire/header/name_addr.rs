@@ -1,5 +1,7 @@
 //! name-addr and addr-spec.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 use crate::wire::header::Params;
@@ -56,8 +58,13 @@ impl<'a> NameAddr<'a> {
         self.parsed_uri()?.user()
     }
 
+    /// As `user`, without its `;` parameters and escapes: a number to show, to compare, or to put into X-EI.
+    pub fn number(&self) -> Option<Cow<'a, [u8]>> {
+        self.parsed_uri()?.number()
+    }
+
     /// The display name without quotes and escapes.
-    pub fn name(&self) -> Option<std::borrow::Cow<'a, [u8]>> {
+    pub fn name(&self) -> Option<Cow<'a, [u8]>> {
         self.display.map(unquote)
     }
 }
@@ -152,9 +159,21 @@ mod tests {
     #[test]
     fn a_tag_is_a_token() {
         assert_eq!(NameAddr::parse(b"<sip:a@b>;TAG=ab.c").unwrap().tag(), Some("ab.c"));
-        for none in [&b"<sip:a@b>"[..], b"<sip:a@b;tag=1>", b"<sip:a@b>;tag", b"<sip:a@b>;tag=", b"<sip:a@b>;tag=\"q\"", b"<sip:a@b>;tag=a@b"] {
+        for none in
+            [&b"<sip:a@b>"[..], b"<sip:a@b;tag=1>", b"<sip:a@b>;tag", b"<sip:a@b>;tag=", b"<sip:a@b>;tag=\"q\"", b"<sip:a@b>;tag=a@b"]
+        {
             assert_eq!(NameAddr::parse(none).unwrap().tag(), None);
         }
+    }
+
+    /// RFC 5806 §4.
+    #[test]
+    fn a_diversion_names_a_number() {
+        let d = NameAddr::parse(b"<sip:%2B15550100;tgrp=x@gw.example;user=phone>;reason=unconditional;counter=1").unwrap();
+        assert_eq!((d.user(), d.number().as_deref()), (Some(&b"%2B15550100;tgrp=x"[..]), Some(&b"+15550100"[..])));
+        assert_eq!(d.params.get("Reason"), Some(&b"unconditional"[..]));
+        assert_eq!(NameAddr::parse(b"tel:+1-555;x=y").unwrap().number().as_deref(), Some(&b"+1-555"[..]));
+        assert_eq!(NameAddr::parse(b"<urn:x>").unwrap().user(), None);
     }
 
     #[test]

@@ -93,7 +93,10 @@ mod tests {
 
     #[test]
     fn replaces_is_found_in_the_uri() {
-        let r = ReferTo::parse(b"\"Q\" <sip:billing@h.example?Replaces=12345%40192.0.2.1%3Bto-tag%3D1%3Bfrom-tag%3D2%3Bearly-only&X-Queue=a%20b>").unwrap();
+        let r = ReferTo::parse(
+            b"\"Q\" <sip:billing@h.example?Replaces=12345%40192.0.2.1%3Bto-tag%3D1%3Bfrom-tag%3D2%3Bearly-only&X-Queue=a%20b>",
+        )
+        .unwrap();
         assert_eq!(r.uri.user(), Some(&b"billing"[..]));
         assert_eq!(r.header("x-queue").as_deref(), Some(&b"a b"[..]));
         assert_eq!(r.headers().count(), 2);
@@ -118,7 +121,15 @@ mod tests {
     /// RFC 3891 §6.1: "A Replaces header field MUST contain exactly one to-tag and exactly one from-tag".
     #[test]
     fn replaces_needs_each_tag_once() {
-        for bad in [&b""[..], b"c", b"c;to-tag=1", b"c;from-tag=1", b"c;to-tag=1;to-tag=2;from-tag=3", b"c d;to-tag=1;from-tag=2", b"c;to-tag=;from-tag=2"] {
+        for bad in [
+            &b""[..],
+            b"c",
+            b"c;to-tag=1",
+            b"c;from-tag=1",
+            b"c;to-tag=1;to-tag=2;from-tag=3",
+            b"c d;to-tag=1;from-tag=2",
+            b"c;to-tag=;from-tag=2",
+        ] {
             assert_eq!(Replaces::parse(bad), None);
         }
     }

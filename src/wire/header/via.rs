@@ -110,7 +110,8 @@ mod tests {
     /// RFC 3261 §25.1: SLASH, COLON, SEMI and EQUAL all stand between SWS.
     #[test]
     fn blanks_are_allowed_round_every_separator() {
-        let v = Via::parse(b"  SIP /\t2.0 / TCP  edge.example.net\t: 5061 ; branch = z9hG4bK=1/2 ; received = 192.0.2.9 ; rport = 9").unwrap();
+        let v =
+            Via::parse(b"  SIP /\t2.0 / TCP  edge.example.net\t: 5061 ; branch = z9hG4bK=1/2 ; received = 192.0.2.9 ; rport = 9").unwrap();
         assert_eq!((v.transport, v.sent_by, v.port), (&b"TCP"[..], &b"edge.example.net\t: 5061"[..], Some(5061)));
         assert_eq!(v.host, Host::Name("edge.example.net"));
         assert_eq!(v.branch(), Some(&b"z9hG4bK=1/2"[..]));

@@ -191,9 +191,8 @@ pub fn answer_for(offer: &Sdp, ours: OurMedia, origin: Origin, preferred: &[u8])
         .chain(formats.iter().filter(|f| f.is_voice() && f.codec.is_some()))
         .find(|f| f.codec.is_some())?;
     let rate = voice.codec.as_ref().map_or(0, |c| c.clock_rate);
-    let event = formats.iter().find(|f| {
-        f.codec.as_ref().is_some_and(|c| c.name.eq_ignore_ascii_case("telephone-event") && c.clock_rate == rate)
-    });
+    let event =
+        formats.iter().find(|f| f.codec.as_ref().is_some_and(|c| c.name.eq_ignore_ascii_case("telephone-event") && c.clock_rate == rate));
     let hosts = Hosts::of(offer);
     let mut out = Pen(Vec::with_capacity(512));
     out.text(format_args!("v=0"));

@@ -55,6 +55,22 @@ fn only_what_must_change_changes() {
 }
 
 #[test]
+fn a_typed_reader_sees_only_our_addresses_change() {
+    let read = |bytes: &[u8]| sdp_types::Session::parse(bytes).unwrap();
+    let mut want = read(sdp(OFFER).raw());
+    let got = read(&sdp(OFFER).rewrite(OURS, ORIGIN, &[]).unwrap());
+    want.origin.username = None;
+    want.origin.sess_id = "77".to_owned();
+    want.origin.sess_version = 3;
+    want.origin.unicast_address = "203.0.113.10".to_owned();
+    want.connection.as_mut().unwrap().connection_address = "203.0.113.10".to_owned();
+    want.medias[0].port = 10_000;
+    let rtcp = want.medias[0].attributes.iter_mut().find(|a| a.attribute == "rtcp").unwrap();
+    rtcp.value = Some("10001 IN IP4 203.0.113.10".to_owned());
+    assert_eq!(got, want);
+}
+
+#[test]
 fn a_description_is_read() {
     let s = sdp(OFFER);
     assert_eq!(s.rtp(), Some("10.1.2.3:4000".parse().unwrap()));
@@ -137,9 +153,8 @@ fn an_answer_that_refuses_the_audio_stays_a_refusal() {
 /// RFC 3264 §8.4: "c=0.0.0.0" asks for no media, whatever the attribute says.
 #[test]
 fn the_old_hold_keeps_its_meaning_under_our_address() {
-    let held = |attribute: &str| {
-        sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 0\n{attribute}"))
-    };
+    let held =
+        |attribute: &str| sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 0\n{attribute}"));
     let rows = [
         ("", "a=inactive\n"),
         ("a=sendrecv\n", "a=sendonly\n"),
@@ -185,7 +200,10 @@ fn ipv6_names_and_groups_in_c_lines() {
 #[test]
 fn rtcp_is_found() {
     let s = |line: &str| {
-        sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 0\n{line}")).rtcp().unwrap().to_string()
+        sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 0\n{line}"))
+            .rtcp()
+            .unwrap()
+            .to_string()
     };
     assert_eq!(s(""), "10.1.2.3:4001");
     assert_eq!(s("a=rtcp:5001\n"), "10.1.2.3:5001");
@@ -214,6 +232,7 @@ fn what_is_no_description_is_refused_by_name() {
     assert_eq!(error(""), "no o= line");
     assert_eq!(error("o=- 1 1 IN IP4 1.2.3.4\n"), "v= must be the first line, and only that");
     assert_eq!(error(&format!("{head}v=0\n")), "v= must be the first line, and only that");
+    assert_eq!(error("v=1\no=- 1 1 IN IP4 1.2.3.4\n"), "a version that is not 0");
     assert_eq!(error("v=0\ns=-\n"), "no o= line");
     assert_eq!(error("v=0\no=- 1 IN IP4 1.2.3.4\n"), "an o= line without its six fields");
     assert_eq!(error(&format!("{head}o=- 1 1 IN IP4 1.2.3.4\n")), "a second o= line, or one in a stream");
@@ -258,7 +277,9 @@ fn our_own_answer_takes_one_voice_and_its_digits() {
 #[test]
 fn our_own_answer_mirrors_direction_and_refuses_the_rest() {
     let offer = |extra: &str| {
-        sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=5 9\nm=video 5000 RTP/AVP 96\nm=audio 4000 RTP/AVP 8\n{extra}"))
+        sdp(&format!(
+            "v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=5 9\nm=video 5000 RTP/AVP 96\nm=audio 4000 RTP/AVP 8\n{extra}"
+        ))
     };
     for (offered, answered) in [("sendonly", "recvonly"), ("recvonly", "sendonly"), ("inactive", "inactive"), ("sendrecv", "sendrecv")] {
         let out = text(answer_for(&offer(&format!("a={offered}\n")), OURS, ORIGIN, &[]));
@@ -274,8 +295,10 @@ fn our_own_answer_mirrors_direction_and_refuses_the_rest() {
 
 #[test]
 fn a_session_name_with_an_address_becomes_a_dash_and_contact_lines_go() {
-    let s = sdp("v=0\no=- 1 1 IN IP4 pbx.acme.example\ns=call from PBX.acme.example\ni=10.1.2.3\nu=http://x\ne=a@b.c\np=+1 2\nc=IN IP4 10.1.2.3\n\
-                 t=0 0\nk=clear:x\na=tool:x\na=x:pbx.acme.example\nm=audio 4000 RTP/AVP 0\n");
+    let s = sdp(
+        "v=0\no=- 1 1 IN IP4 pbx.acme.example\ns=call from PBX.acme.example\ni=10.1.2.3\nu=http://x\ne=a@b.c\np=+1 2\nc=IN IP4 10.1.2.3\n\
+                 t=0 0\nk=clear:x\na=tool:x\na=x:pbx.acme.example\nm=audio 4000 RTP/AVP 0\n",
+    );
     let want = "v=0\no=- 77 3 IN IP4 203.0.113.10\ns=-\nc=IN IP4 203.0.113.10\nt=0 0\na=tool:x\nm=audio 10000 RTP/AVP 0\n";
     assert_eq!(text(s.rewrite(OURS, ORIGIN, &[])), want);
 }

@@ -1,0 +1,465 @@
+//! Calls in the stairwell: how one starts, and how its wishes become actions.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+
+use bytes::Bytes;
+
+use crate::b2bua::B2bua;
+use crate::b2bua::Map;
+use crate::b2bua::inbound::Source;
+use crate::b2bua::io::Action;
+use crate::b2bua::io::Entry;
+use crate::b2bua::io::Flow;
+use crate::b2bua::io::Reach;
+use crate::b2bua::outbound::ClientOwner;
+use crate::b2bua::outbound::Outgoing;
+use crate::b2bua::timers::Owner;
+use crate::call::Call;
+use crate::call::Start;
+use crate::call::anchor::MediaOrder;
+use crate::call::anchor::PortPair;
+use crate::call::escalation::Marker;
+use crate::call::out::Cx;
+use crate::call::out::Hop;
+use crate::call::out::Out;
+use crate::call::out::Reply;
+use crate::call::rules::Carried;
+use crate::call::rules::Plan;
+use crate::call::rules::Refusal;
+use crate::call::rules::Resolve;
+use crate::call::rules::Situation;
+use crate::call::rules::TargetName;
+use crate::call::rules::Transport;
+use crate::call::rules::Verdict;
+use crate::ids::CallHandle;
+use crate::ids::CallId;
+use crate::ids::ClientTxId;
+use crate::ids::ContactId;
+use crate::ids::LocalTag;
+use crate::ids::RecordId;
+use crate::ids::ServerTxId;
+use crate::ids::Side;
+use crate::ids::SipCallId;
+use crate::policy::admission::admit;
+use crate::report::CallEvent;
+use crate::report::Fact;
+use crate::time::Time;
+use crate::wire::message::Message;
+use crate::wire::message::Name;
+use crate::wire::sdp::Sdp;
+
+/// A call, and what the stairwell must know of it: also what is needed to end it when its own state can not be trusted any more.
+#[derive(Debug)]
+pub struct CallEntry {
+    call: Call,
+    id: CallId,
+    contact: Option<ContactId>,
+    invite_tx: ServerTxId,
+    tags: Vec<LocalTag>,
+    /// Lent out, and not given back by the call.
+    pairs: Vec<PortPair>,
+    /// The stream that each side's last message came on.
+    streams: [Option<Flow>; 2],
+}
+
+/// What a call is told once the present step is done.
+#[derive(Debug)]
+pub enum Later {
+    NoResponse { owner: ClientOwner, tx: ClientTxId, status: u16, why: String },
+    Unacknowledged { call: CallHandle, side: Side },
+}
+
+/// `max_cps`: a bucket with a burst of one second.
+#[derive(Debug)]
+pub struct Rate {
+    per_second: u64,
+    /// Millionths of an INVITE.
+    level: u64,
+    at: Time,
+}
+
+impl Rate {
+    pub fn new(per_second: u32, now: Time) -> Rate {
+        Rate { per_second: u64::from(per_second), level: u64::from(per_second) * 1_000_000, at: now }
+    }
+
+    /// Takes one; `false`: the bucket is empty.
+    pub fn take(&mut self, now: Time) -> bool {
+        let gained = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX).saturating_mul(self.per_second);
+        self.level = self.level.saturating_add(gained).min(self.per_second * 1_000_000);
+        self.at = now;
+        match self.level.checked_sub(1_000_000) {
+            Some(rest) => {
+                self.level = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The resolved names, as policy sees them.
+struct Names<'a>(&'a Map<TargetName, Vec<Reach>>);
+
+impl std::fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Names({})", self.0.len())
+    }
+}
+
+impl Resolve for Names<'_> {
+    fn addresses(&self, name: &TargetName) -> Vec<IpAddr> {
+        self.0.get(name).map(|all| all.iter().map(|r| r.ip).collect()).unwrap_or_default()
+    }
+}
+
+fn at(side: Side) -> usize {
+    match side {
+        Side::Caller => 0,
+        Side::Callee => 1,
+    }
+}
+
+impl B2bua {
+    // ---- a call starts
+
+    pub(super) fn on_invite(&mut self, tx: ServerTxId, invite: &Message, source: Source, now: Time) {
+        self.respond(tx, Reply::new(100), now);
+        if invite.contact().is_none() {
+            return self.respond(tx, Reply::new(400).reason("Missing Contact"), now);
+        }
+        let body = invite.body();
+        if !body.is_empty() && Sdp::parse(body).is_err() {
+            return self.respond(tx, Reply::new(400).reason("Bad SDP"), now);
+        }
+        let id = self.mint.call_id();
+        match self.verdict(invite, source, &id, now) {
+            Verdict::Refusal(refusal) => self.refuse_call(tx, invite, source, id, refusal, now),
+            Verdict::Plan(plan) => self.start_call(tx, invite, source, id, *plan, now),
+        }
+    }
+
+    fn verdict(&mut self, invite: &Message, source: Source, id: &CallId, now: Time) -> Verdict {
+        let family = caller_family(invite, source.local.ip());
+        let callee_local = self.callee_local();
+        let face = |side, local| self.flows.face(&self.config, side, Transport::Udp, local).host_port();
+        let (our_host, caller_host) = (face(Side::Callee, callee_local), face(Side::Caller, source.local.ip()));
+        let needed = 1 + usize::from(family == callee_local.is_ipv6());
+        let ports_free = self.ledger.free(family) >= needed && self.ledger.free(callee_local.is_ipv6()) >= 1;
+        let rate_ok = self.rate.take(now);
+        let dice = u16::try_from(self.mint.below(1000)).unwrap_or_default();
+        let situation = Situation {
+            calls: self.calls.len(),
+            draining: self.is_draining(),
+            rate_ok,
+            ports_free,
+            resolve: &Names(&self.targets),
+            call_id: id.as_str(),
+            dice,
+            our_host: &our_host,
+            our_host_caller: &caller_host,
+        };
+        admit(&self.config, invite, &situation)
+    }
+
+    /// Our address towards the first target that is resolved.
+    fn callee_local(&self) -> IpAddr {
+        let first = self.config.synthflow.targets.iter().find_map(|t| self.targets.get(&t.name)?.first());
+        first.map_or_else(|| self.flows.own(false), |r| r.local)
+    }
+
+    fn refuse_call(&mut self, tx: ServerTxId, invite: &Message, source: Source, id: CallId, refusal: Refusal, now: Time) {
+        let Refusal { status, reason, headers, why } = refusal;
+        let caller_call_id = SipCallId::new(invite.call_id().unwrap_or_default());
+        self.report(&id, None, Fact::Refused { caller_call_id, source: source.remote, status, why }, now);
+        self.respond(tx, Reply::new(status).reason(reason).headers(headers), now);
+    }
+
+    fn start_call(&mut self, tx: ServerTxId, invite: &Message, source: Source, id: CallId, plan: Plan, now: Time) {
+        let hops = self.hops(&plan);
+        let callee_v6 = hops.first().is_some_and(|h| h.target.addr.is_ipv6());
+        let callee_local = hops.first().map_or(source.local.ip(), |h| self.local_towards(h.target.addr.ip()));
+        let (Some(caller_pair), Some(callee_pair)) =
+            (self.ledger.take(caller_family(invite, source.local.ip())), self.ledger.take(callee_v6))
+        else {
+            let headers = vec![Carried { name: Bytes::from_static(b"Retry-After"), value: Bytes::from_static(b"5") }];
+            let refusal = Refusal { status: 503, reason: "No Media Ports".into(), headers, why: "no media port is free".into() };
+            return self.refuse_call(tx, invite, source, id, refusal, now);
+        };
+        let handle = CallHandle(self.mint.number());
+        if let Some(entry) = self.servers.get_mut(&tx) {
+            entry.owner = Some((handle, Side::Caller));
+        }
+        let contact = plan.contact.clone();
+        self.report_offer(&id, contact.as_ref(), invite, source.remote, now);
+        for text in &plan.warnings {
+            self.report(&id, contact.as_ref(), Fact::Warning { text: text.clone() }, now);
+        }
+        let start = Start {
+            id: id.clone(),
+            invite: exact(invite),
+            invite_tx: tx,
+            caller_face: self.flows.face(&self.config, Side::Caller, self.flows.transport(source.flow), source.local.ip()),
+            hops,
+            timers: self.timers,
+            caller_media: (caller_pair, self.flows.media_ip(&self.config, Side::Caller, caller_pair.ip, source.local.ip())),
+            callee_media: (callee_pair, self.flows.media_ip(&self.config, Side::Callee, callee_pair.ip, callee_local)),
+        };
+        let mut outs = Vec::new();
+        let started = Call::start(start, plan, &mut Cx { mint: &mut self.mint, out: &mut outs, now });
+        match started {
+            Err(no) => {
+                for pair in [caller_pair, callee_pair] {
+                    self.give_back(pair, now);
+                }
+                let why = format!("no common codec: offered {}, ours {}", no.offered, no.ours);
+                let refusal = Refusal { status: 488, reason: "".into(), headers: Vec::new(), why };
+                self.refuse_call(tx, invite, source, id, refusal, now);
+            }
+            Ok(call) => {
+                let entry = CallEntry {
+                    call,
+                    id,
+                    contact,
+                    invite_tx: tx,
+                    tags: Vec::new(),
+                    pairs: vec![caller_pair, callee_pair],
+                    streams: [None, None],
+                };
+                self.calls.insert(handle, Box::new(entry));
+                self.keep_flow(handle, Side::Caller, source.flow);
+                self.trace_message(handle, Side::Caller, false, invite, now);
+                self.dispatch(handle, outs, now);
+            }
+        }
+        self.bind_ahead();
+    }
+
+    fn hops(&self, plan: &Plan) -> Vec<Hop> {
+        let hop = |p: &crate::call::rules::PlannedTarget| Hop {
+            target: p.target,
+            uri_host: p.uri_host.clone(),
+            face: self.flows.face(&self.config, Side::Callee, p.target.transport, self.local_towards(p.target.addr.ip())),
+        };
+        plan.targets.iter().map(hop).collect()
+    }
+
+    fn report_offer(&mut self, id: &CallId, contact: Option<&ContactId>, invite: &Message, source: SocketAddr, now: Time) {
+        let user = |name: Name| {
+            let value = invite.value(name).unwrap_or_default();
+            let view = crate::wire::header::NameAddr::parse(value);
+            String::from_utf8_lossy(view.and_then(|v| v.user()).unwrap_or(b"anonymous")).into_owned()
+        };
+        let fact = Fact::Offered {
+            caller_call_id: SipCallId::new(invite.call_id().unwrap_or_default()),
+            source,
+            from: user(Name::From),
+            to: user(Name::To),
+        };
+        self.report(id, contact, fact, now);
+    }
+
+    // ---- a call runs
+
+    /// One step of a call, behind the panic wall: a bug ends this call and no other.
+    pub(super) fn with_call(&mut self, handle: CallHandle, now: Time, step: impl FnOnce(&mut Call, &mut Cx<'_>)) {
+        let Some(entry) = self.calls.get_mut(&handle) else { return };
+        let mut outs = Vec::new();
+        let mint = &mut self.mint;
+        let done = catch_unwind(AssertUnwindSafe(|| step(&mut entry.call, &mut Cx { mint, out: &mut outs, now })));
+        match done {
+            Ok(()) => self.dispatch(handle, outs, now),
+            Err(_) => self.call_broke(handle, now),
+        }
+    }
+
+    /// Half-made actions are dropped; what the stairwell holds of the call is given back.
+    fn call_broke(&mut self, handle: CallHandle, now: Time) {
+        let Some(entry) = self.calls.get(&handle) else { return };
+        let (id, contact, invite_tx) = (entry.id.clone(), entry.contact.clone(), entry.invite_tx);
+        self.report(&id, contact.as_ref(), Fact::Broken { what: "the call's machine panicked; the call is ended" }, now);
+        self.respond(invite_tx, Reply::new(500), now);
+        for side in [Side::Caller, Side::Callee] {
+            self.actions.push_back(Action::Media { call: handle, side, order: MediaOrder::Close });
+        }
+        self.remove_call(handle, now);
+    }
+
+    fn dispatch(&mut self, handle: CallHandle, outs: Vec<Out>, now: Time) {
+        for out in outs {
+            self.dispatch_one(handle, out, now);
+        }
+        if let Some(entry) = self.calls.get(&handle) {
+            self.wheel.set(Owner::Call(handle), entry.call.deadline());
+        }
+    }
+
+    fn dispatch_one(&mut self, handle: CallHandle, out: Out, now: Time) {
+        match out {
+            Out::Respond { tx, reply } => self.respond(tx, *reply, now),
+            Out::Repeat { tx } => self.repeat(tx, now),
+            Out::Request { tx, draft, slim, to, used, side } => {
+                let owner = Some(ClientOwner { call: handle, side, used });
+                self.request(Outgoing { tx, draft, slim, owner }, &to, now);
+            }
+            Out::Ack { invite, draft, to, side } => self.ack(invite, draft, &to, handle, side, now),
+            Out::Abandon { invite } => self.abandon(invite, now),
+            Out::Own { tag, side } => {
+                if let Some(entry) = self.calls.get_mut(&handle) {
+                    entry.tags.push(tag.clone());
+                }
+                self.owners.insert(tag, (handle, side));
+            }
+            Out::Media { side, order } => self.actions.push_back(Action::Media { call: handle, side, order }),
+            Out::GiveBack { pair } => {
+                if let Some(entry) = self.calls.get_mut(&handle) {
+                    entry.pairs.retain(|p| *p != pair);
+                }
+                self.give_back(pair, now);
+            }
+            Out::RecordIntent { signal } => self.record(handle, Some(Marker::Intent), Entry::SignalRecorded { call: handle, signal }),
+            Out::RecordRequesting { try_no } => {
+                self.record(handle, Some(Marker::Requesting { try_no }), Entry::SignalRequesting { call: handle, try_no });
+            }
+            Out::RecordSettled { outcome } => self.record(handle, None, Entry::SignalSettled { call: handle, outcome }),
+            Out::Signal { try_no, signal, until } => self.actions.push_back(Action::Signal { call: handle, try_no, signal, until }),
+            Out::CancelSignal => self.actions.push_back(Action::CancelSignal { call: handle }),
+            Out::Report(fact) => self.report_of(handle, fact, now),
+            Out::Over => self.remove_call(handle, now),
+        }
+    }
+
+    fn remove_call(&mut self, handle: CallHandle, now: Time) {
+        self.wheel.set(Owner::Call(handle), None);
+        let Some(entry) = self.calls.remove(&handle) else { return };
+        for tag in &entry.tags {
+            self.owners.remove(tag);
+        }
+        for pair in entry.pairs {
+            self.give_back(pair, now);
+        }
+    }
+
+    fn give_back(&mut self, pair: PortPair, now: Time) {
+        self.ledger.give_back(pair, now);
+        self.wheel.set(Owner::Ports, self.ledger.deadline());
+        self.bind_ahead();
+    }
+
+    pub(super) fn on_later(&mut self, later: Later, now: Time) {
+        match later {
+            Later::NoResponse { owner: ClientOwner { call, side, used }, tx, status, why } => {
+                self.with_call(call, now, |c, cx| c.on_no_response(side, tx, used, status, why, cx));
+            }
+            Later::Unacknowledged { call, side } => self.with_call(call, now, |c, cx| c.on_unacknowledged(side, cx)),
+        }
+    }
+
+    // ---- the stream of a leg
+
+    /// In-dialog requests go where the peer last spoke, when that is a stream.
+    pub(super) fn keep_flow(&mut self, call: CallHandle, side: Side, flow: Flow) {
+        if let Some(entry) = self.calls.get_mut(&call) {
+            entry.streams[at(side)] = matches!(flow, Flow::Stream(_)).then_some(flow);
+        }
+    }
+
+    pub(super) fn live_stream(&self, call: CallHandle, side: Side) -> Option<Flow> {
+        let flow = self.calls.get(&call)?.streams[at(side)]?;
+        matches!(flow, Flow::Stream(conn) if self.flows.conn(conn).is_some()).then_some(flow)
+    }
+
+    // ---- the journal's answers
+
+    fn record(&mut self, call: CallHandle, marker: Option<Marker>, entry: Entry) {
+        let record = RecordId(self.mint.number());
+        if let Some(marker) = marker {
+            self.records.push_back((record, call, marker));
+        }
+        self.actions.push_back(Action::Record { record, entry });
+    }
+
+    pub(super) fn on_recorded(&mut self, up_to: RecordId, now: Time) {
+        while let Some((record, call, marker)) = self.records.front().cloned() {
+            if record > up_to {
+                break;
+            }
+            self.records.pop_front();
+            self.with_call(call, now, |c, cx| c.on_recorded(marker, None, cx));
+        }
+    }
+
+    pub(super) fn on_record_failed(&mut self, record: RecordId, why: &str, now: Time) {
+        let Some(at) = self.records.iter().position(|(r, ..)| *r == record) else { return };
+        if let Some((_, call, marker)) = self.records.remove(at) {
+            self.with_call(call, now, |c, cx| c.on_recorded(marker, Some(why.to_string()), cx));
+        }
+    }
+
+    // ---- reports
+
+    fn report(&mut self, id: &CallId, contact: Option<&ContactId>, fact: Fact, now: Time) {
+        let event = CallEvent { at: now, call: id.clone(), contact: contact.cloned(), fact };
+        self.actions.push_back(Action::Report(Box::new(event)));
+    }
+
+    fn report_of(&mut self, call: CallHandle, fact: Fact, now: Time) {
+        let Some(entry) = self.calls.get(&call) else { return };
+        let (id, contact) = (entry.id.clone(), entry.contact.clone());
+        self.report(&id, contact.as_ref(), fact, now);
+    }
+
+    pub(super) fn warn(&mut self, call: CallHandle, text: String, now: Time) {
+        self.report_of(call, Fact::Warning { text }, now);
+    }
+
+    /// For ladders: the start line, and what matters in the message.
+    pub(super) fn trace_message(&mut self, call: CallHandle, side: Side, sent: bool, message: &Message, now: Time) {
+        if !self.report_messages {
+            return;
+        }
+        let line = if message.is_request() {
+            format!("{} {}", message.method(), String::from_utf8_lossy(message.uri()))
+        } else {
+            format!("{} {} ({})", message.status(), String::from_utf8_lossy(message.reason()), message.method())
+        };
+        let note = note(message);
+        self.report_of(call, Fact::Message { side, sent, line, note }, now);
+    }
+
+    pub(super) fn trace_sent(&mut self, call: CallHandle, side: Side, bytes: &Bytes, now: Time) {
+        if self.report_messages
+            && let Ok(message) = Message::parse(bytes.clone())
+        {
+            self.trace_message(call, side, true, &message, now);
+        }
+    }
+}
+
+/// X-EI, the body of a NOTIFY, a Refer-To, a Reason: what a reader of a ladder looks for.
+fn note(message: &Message) -> String {
+    let text = |v: &[u8]| String::from_utf8_lossy(v).into_owned();
+    if let Some(x_ei) = message.named("X-EI").next() {
+        return format!("X-EI: {}", text(x_ei));
+    }
+    if let Some(refer_to) = message.value(Name::ReferTo) {
+        return format!("Refer-To: {}", text(refer_to));
+    }
+    if message.value(Name::Event).is_some() && !message.body().is_empty() {
+        return text(&message.body()).trim().to_string();
+    }
+    message.value(Name::Reason).map(|r| format!("Reason: {}", text(r))).unwrap_or_default()
+}
+
+/// The media family of the caller: of its offer, else of its signalling.
+fn caller_family(invite: &Message, local: IpAddr) -> bool {
+    Sdp::parse(invite.body()).ok().and_then(|s| s.rtp()).map_or(local.is_ipv6(), |rtp| rtp.is_ipv6())
+}
+
+/// A copy that does not pin the buffer it was received in.
+fn exact(message: &Message) -> Message {
+    Message::parse(Bytes::copy_from_slice(message.raw())).unwrap_or_else(|_| message.clone())
+}

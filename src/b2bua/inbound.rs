@@ -1,0 +1,356 @@
+//! Requests of peers: from the datagram to the transaction, the dialog, or a refusal.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::b2bua::B2bua;
+use crate::b2bua::SERVER_TRANSACTIONS_MAX;
+use crate::b2bua::calls::Later;
+use crate::b2bua::io::Action;
+use crate::b2bua::io::Flow;
+use crate::b2bua::screen::screen;
+use crate::b2bua::timers::Owner;
+use crate::call::leg::ALLOW;
+use crate::call::out::Reply;
+use crate::call::rules::Target;
+use crate::call::rules::Transport;
+use crate::ids::CallHandle;
+use crate::ids::LocalTag;
+use crate::ids::ServerTxId;
+use crate::ids::Side;
+use crate::time::Time;
+use crate::transaction::MergeKey;
+use crate::transaction::ServerKey;
+use crate::transaction::server;
+use crate::transaction::server::Server;
+use crate::wire::draft::Draft;
+use crate::wire::message::FrameError;
+use crate::wire::message::Message;
+use crate::wire::message::Name;
+use crate::wire::method::Method;
+
+/// One request of a peer, until its transaction ends.
+#[derive(Debug)]
+pub struct ServerEntry {
+    machine: Server,
+    pub request: Message,
+    pub remote: SocketAddr,
+    pub flow: Flow,
+    /// Where responses go when a stream is lost (RFC 3261 §18.2.2).
+    via_addr: SocketAddr,
+    pub owner: Option<(CallHandle, Side)>,
+    key: ServerKey,
+    merge: Option<MergeKey>,
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    pub flow: Flow,
+    pub remote: SocketAddr,
+    pub local: SocketAddr,
+}
+
+impl B2bua {
+    pub(super) fn on_sip(&mut self, flow: Flow, remote: SocketAddr, local: SocketAddr, bytes: Bytes, now: Time) {
+        if self.standing(remote, true).is_stranger() {
+            return self.actions.push_back(Action::Dropped { remote, why: "stranger" });
+        }
+        self.flows.saw(remote.ip(), local.ip());
+        match Message::parse(bytes) {
+            Err(e) => self.actions.push_back(Action::Dropped { remote, why: e.why }),
+            Ok(message) if message.is_request() => self.on_request(message, Source { flow, remote, local }, now),
+            Ok(message) => self.on_response(message, remote, now),
+        }
+    }
+
+    /// A stream that lost its framing: what came is answered 400 when it can be, and the stream is closed (research §5.3).
+    pub(super) fn on_broken(&mut self, flow: Flow, remote: SocketAddr, local: SocketAddr, why: &FrameError, head: Bytes, now: Time) {
+        self.actions.push_back(Action::Dropped { remote, why: why.why });
+        if !self.standing(remote, true).is_stranger()
+            && let Ok(message) = Message::parse(head)
+            && message.is_request()
+        {
+            let reason = message.check().err().map_or_else(|| "Bad Framing".to_string(), |d| d.reason.to_string());
+            self.refuse_stateless(&message, Source { flow, remote, local }, Reply::new(400).reason(reason));
+        }
+        self.actions.push_back(Action::Close { flow });
+        if let Flow::Stream(conn) = flow {
+            self.flows.lost(conn);
+            self.stream_gone(conn, "framing lost", now);
+        }
+    }
+
+    fn on_request(&mut self, request: Message, source: Source, now: Time) {
+        if let Err(defect) = request.check() {
+            if *request.method() == Method::ACK {
+                return self.actions.push_back(Action::Dropped { remote: source.remote, why: "malformed ACK" });
+            }
+            return self.refuse_stateless(&request, source, Reply::new(defect.status).reason(defect.reason));
+        }
+        let key = ServerKey::of(&request);
+        if let Some(&tx) = self.server_keys.get(&key) {
+            return self.on_repeated(tx, &request, source, now);
+        }
+        if *request.method() == Method::ACK {
+            return self.on_ack(&request, source, now);
+        }
+        if self.servers.len() >= SERVER_TRANSACTIONS_MAX {
+            return self.refuse_stateless(&request, source, Reply::new(503).reason("Too Many Transactions").header("Retry-After", "5"));
+        }
+        let merge = MergeKey::of(&request);
+        let is_merged = merge.as_ref().is_some_and(|m| self.merged.contains_key(m)) && *request.method() != Method::CANCEL;
+        let tx = self.open_server(&request, source, key, merge.filter(|_| !is_merged), now);
+        if is_merged {
+            // RFC 3261 §8.2.2.2: the same request over another path.
+            return self.respond(tx, Reply::new(482), now);
+        }
+        match request.method() {
+            Method::Known(rsip::Method::Cancel) => self.on_cancel(tx, &request, now),
+            _ => self.on_new_request(tx, &request, source, now),
+        }
+    }
+
+    fn open_server(&mut self, request: &Message, source: Source, key: ServerKey, merge: Option<MergeKey>, now: Time) -> ServerTxId {
+        let tx = ServerTxId(self.mint.number());
+        let reliable = self.flows.transport(source.flow).is_reliable();
+        let via_addr = via_address(request, source.remote);
+        let flow = match source.flow {
+            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_addr },
+            stream => stream,
+        };
+        let invite = *request.method() == Method::INVITE;
+        let machine = if invite { Server::invite(reliable, self.timers, now) } else { Server::non_invite(reliable, self.timers, now) };
+        if let Some(merge) = merge.clone() {
+            self.merged.insert(merge, tx);
+        }
+        self.server_keys.insert(key.clone(), tx);
+        let entry = ServerEntry { machine, request: request.clone(), remote: source.remote, flow, via_addr, owner: None, key, merge };
+        self.servers.insert(tx, entry);
+        tx
+    }
+
+    /// A request of a transaction that is there: a repetition, or the ACK to what it answered.
+    fn on_repeated(&mut self, tx: ServerTxId, request: &Message, source: Source, now: Time) {
+        let Some(entry) = self.servers.get_mut(&tx) else { return };
+        let mut wants = Vec::new();
+        entry.machine.on_request(request, now, &mut wants);
+        if wants.contains(&server::Out::Ack) {
+            self.on_ack(request, source, now);
+        }
+        self.run_server(tx, wants, now);
+    }
+
+    /// The ACK to a 2xx belongs to the dialog (RFC 3261 §13.3.1.4).
+    fn on_ack(&mut self, ack: &Message, source: Source, now: Time) {
+        match self.dialog_of(ack, source.remote) {
+            Some((call, side)) => {
+                self.trace_message(call, side, false, ack, now);
+                self.with_call(call, now, |c, cx| c.on_ack(side, ack, cx));
+            }
+            None => self.actions.push_back(Action::Dropped { remote: source.remote, why: "ACK for no dialog" }),
+        }
+    }
+
+    /// RFC 3261 §9.2.
+    fn on_cancel(&mut self, tx: ServerTxId, cancel: &Message, now: Time) {
+        let invite = self.server_keys.get(&ServerKey::cancelled(cancel)).copied();
+        let Some((invite, entry)) = invite.and_then(|i| self.servers.get(&i).map(|e| (i, e))) else {
+            return self.respond(tx, Reply::new(481), now);
+        };
+        let (owner, pending) = (entry.owner, entry.machine.is_pending());
+        let tag = self.tag_of(invite);
+        let reply = Reply::new(200);
+        self.respond(tx, if let Some(tag) = &tag { reply.tag(tag) } else { reply }, now);
+        if let (Some((call, side)), true) = (owner, pending) {
+            self.trace_message(call, side, false, cancel, now);
+            self.with_call(call, now, |c, cx| c.on_cancel(side, cancel, cx));
+        }
+    }
+
+    /// The To tag that an INVITE's answers carry; its CANCEL's should be the same (RFC 3261 §9.2).
+    fn tag_of(&self, invite: ServerTxId) -> Option<LocalTag> {
+        let last = self.servers.get(&invite)?.machine.last()?.clone();
+        Message::parse(last).ok()?.to_tag().map(LocalTag::new)
+    }
+
+    fn on_new_request(&mut self, tx: ServerTxId, request: &Message, source: Source, now: Time) {
+        let outside = request.to_tag().is_none();
+        let side = self.standing(source.remote, !outside).side();
+        if let Some(reply) = screen(request) {
+            return self.respond(tx, reply, now);
+        }
+        if !outside {
+            return self.on_dialog_request(tx, request, source, now);
+        }
+        match (request.method(), side) {
+            // An allow entry with a port lets in that port only, outside a dialog (product.md §2).
+            (_, None) => self.forget_server(tx, source),
+            (Method::Known(rsip::Method::Options), _) => self.on_options(tx, now),
+            (Method::Known(rsip::Method::Invite), Some(Side::Caller)) => self.on_invite(tx, request, source, now),
+            (Method::Known(rsip::Method::Invite), Some(Side::Callee)) => {
+                self.respond(tx, Reply::new(403).reason("No INVITE Accepted Here"), now);
+            }
+            (Method::Known(rsip::Method::Refer | rsip::Method::Message), _) => {
+                self.respond(tx, Reply::new(405).header("Allow", ALLOW), now);
+            }
+            _ => self.respond(tx, Reply::new(481), now),
+        }
+    }
+
+    fn on_dialog_request(&mut self, tx: ServerTxId, request: &Message, source: Source, now: Time) {
+        let Some((call, side)) = self.dialog_of(request, source.remote) else {
+            return self.respond(tx, Reply::new(481), now);
+        };
+        if let Some(entry) = self.servers.get_mut(&tx) {
+            entry.owner = Some((call, side));
+        }
+        self.trace_message(call, side, false, request, now);
+        self.keep_flow(call, side, source.flow);
+        if *request.method() == Method::INVITE {
+            self.respond(tx, Reply::new(100), now);
+        }
+        self.with_call(call, now, |c, cx| c.on_request(side, request, tx, cx));
+    }
+
+    /// The leg that this request's To tag names, when its source may speak for that side.
+    fn dialog_of(&self, request: &Message, remote: SocketAddr) -> Option<(CallHandle, Side)> {
+        let (call, side) = *self.owners.get(&LocalTag::new(request.to_tag()?))?;
+        self.standing(remote, true).may_be(side).then_some((call, side))
+    }
+
+    fn on_options(&mut self, tx: ServerTxId, now: Time) {
+        let reply = if self.is_draining() {
+            Reply::new(503).reason("Draining").header("Retry-After", "30")
+        } else if self.calls.len() >= self.config.node.max_calls {
+            Reply::new(503).reason("max_calls Reached").header("Retry-After", "5")
+        } else {
+            Reply::new(200).header("Allow", ALLOW).header("Accept", "application/sdp").header("Accept-Encoding", "identity")
+        };
+        self.respond(tx, reply, now);
+    }
+
+    // ---- answers
+
+    /// Answers through the transaction.
+    pub(super) fn respond(&mut self, tx: ServerTxId, reply: Reply, now: Time) {
+        let Some(entry) = self.servers.get(&tx) else { return };
+        let tag = if reply.status > 100 && reply.tag.is_none() { Some(self.mint.local_tag()) } else { reply.tag.clone() };
+        let draft = draft_reply(&entry.request, entry.remote, &reply, tag.as_ref());
+        let (owner, bytes) = (entry.owner, draft.print(None));
+        if let Some((call, side)) = owner
+            && self.report_messages
+            && let Ok(message) = Message::parse(bytes.clone())
+        {
+            self.trace_message(call, side, true, &message, now);
+        }
+        let Some(entry) = self.servers.get_mut(&tx) else { return };
+        let mut wants = Vec::new();
+        entry.machine.respond(reply.status, bytes, now, &mut wants);
+        self.run_server(tx, wants, now);
+    }
+
+    /// The 2xx of an INVITE once more.
+    pub(super) fn repeat(&mut self, tx: ServerTxId, now: Time) {
+        let Some(entry) = self.servers.get_mut(&tx) else { return };
+        let Some(last) = entry.machine.last().cloned() else { return };
+        let mut wants = Vec::new();
+        entry.machine.respond(200, last, now, &mut wants);
+        self.run_server(tx, wants, now);
+    }
+
+    /// Answers without keeping state (RFC 3261 §8.2.7): for what is not worth any.
+    fn refuse_stateless(&mut self, request: &Message, source: Source, reply: Reply) {
+        if request.via().is_err() {
+            return self.actions.push_back(Action::Dropped { remote: source.remote, why: "no usable Via" });
+        }
+        let tag = self.mint.local_tag();
+        let draft = draft_reply(request, source.remote, &reply, Some(&tag));
+        let flow = match source.flow {
+            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote) },
+            stream => stream,
+        };
+        self.actions.push_back(Action::Send { flow, bytes: draft.print(None) });
+    }
+
+    pub(super) fn on_server_timeout(&mut self, tx: ServerTxId, now: Time) {
+        let Some(entry) = self.servers.get_mut(&tx) else { return };
+        let mut wants = Vec::new();
+        entry.machine.on_timeout(now, &mut wants);
+        self.run_server(tx, wants, now);
+    }
+
+    fn run_server(&mut self, tx: ServerTxId, wants: Vec<server::Out>, now: Time) {
+        for want in wants {
+            match want {
+                server::Out::Send(bytes) => self.send_response(tx, bytes, now),
+                server::Out::Expired(_) => {
+                    if let Some((call, side)) = self.servers.get(&tx).and_then(|e| e.owner) {
+                        self.later.push_back(Later::Unacknowledged { call, side });
+                    }
+                }
+                server::Out::Terminated => self.close_server(tx),
+                server::Out::Acknowledged | server::Out::Ack | server::Out::Absorbed => {}
+            }
+        }
+        if let Some(entry) = self.servers.get(&tx) {
+            self.wheel.set(Owner::Server(tx), entry.machine.deadline().map(|(at, _)| at));
+        }
+    }
+
+    /// RFC 3261 §18.2.2: on the connection of the request; when that is gone, on a new one to where the Via says.
+    fn send_response(&mut self, tx: ServerTxId, bytes: Bytes, now: Time) {
+        let Some(entry) = self.servers.get(&tx) else { return };
+        let (mut flow, via_addr) = (entry.flow, entry.via_addr);
+        if let Flow::Stream(conn) = flow
+            && self.flows.conn(conn).is_none()
+        {
+            flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: via_addr }, now));
+            if let Some(entry) = self.servers.get_mut(&tx) {
+                entry.flow = flow;
+            }
+        }
+        self.actions.push_back(Action::Send { flow, bytes });
+    }
+
+    fn close_server(&mut self, tx: ServerTxId) {
+        self.wheel.set(Owner::Server(tx), None);
+        if let Some(entry) = self.servers.remove(&tx) {
+            self.server_keys.remove(&entry.key);
+            if let Some(merge) = entry.merge {
+                self.merged.remove(&merge);
+            }
+        }
+    }
+
+    /// A stranger after all: nothing is answered, nothing kept.
+    fn forget_server(&mut self, tx: ServerTxId, source: Source) {
+        self.close_server(tx);
+        self.actions.push_back(Action::Dropped { remote: source.remote, why: "stranger" });
+    }
+}
+
+fn draft_reply(request: &Message, remote: SocketAddr, reply: &Reply, tag: Option<&LocalTag>) -> Draft {
+    let mut draft = Draft::response(request, remote, reply.status, &reply.reason, tag);
+    if let Some(contact) = &reply.contact {
+        draft.keep_all(request, Name::RecordRoute).put("Contact", contact);
+    }
+    for h in &reply.headers {
+        draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
+    }
+    if let Some((content_type, body)) = &reply.body {
+        draft.body(content_type, body.clone());
+    }
+    draft
+}
+
+/// RFC 3261 §18.2.2, RFC 3581 §4: the source address; its port with `rport`, else the sent-by port. A `maddr` is not followed: it
+/// would let a peer point us at others.
+fn via_address(request: &Message, remote: SocketAddr) -> SocketAddr {
+    match request.via() {
+        Ok(via) if via.params.get("rport").is_some() => remote,
+        Ok(via) => SocketAddr::new(remote.ip(), via.port.unwrap_or(5060)),
+        Err(_) => remote,
+    }
+}

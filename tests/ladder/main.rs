@@ -1,0 +1,8 @@
+//! Ladders in virtual time: each names a behaviour, plays it through the whole core, and claims every action.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod basic;
+mod cancel;
+mod dsl;
+mod escalation;
