@@ -95,10 +95,11 @@ pub fn hang_up() -> (HangUp, HangUpEar) {
 }
 
 impl Carrier {
-    pub async fn bind(udp: SocketAddr, timers: Timers) -> io::Result<Carrier> {
+    /// A call over TCP needs `tcp`, for the requests of the other end.
+    pub async fn bind(udp: SocketAddr, tcp: Option<SocketAddr>, timers: Timers) -> io::Result<Carrier> {
         let (user, agent) = ("cxone".to_owned(), "mock-cxone".to_owned());
         // Nobody takes calls: an INVITE to us gets 503.
-        let (ua, _) = Ua::bind(UaOptions { udp: Some(udp), user, agent, timers, ..UaOptions::default() }).await?;
+        let (ua, _) = Ua::bind(UaOptions { udp: Some(udp), tcp, user, agent, timers, ..UaOptions::default() }).await?;
         Ok(Carrier { ua })
     }
 

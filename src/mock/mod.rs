@@ -6,3 +6,6 @@ pub mod rtp;
 pub mod sdp;
 pub mod synthflow;
 pub mod ua;
+
+#[cfg(test)]
+mod tests;

@@ -103,8 +103,10 @@ fn streams(body: &[u8]) -> Option<Vec<Stream<'_>>> {
     let mut streams: Vec<Stream<'_>> = Vec::new();
     for line in text.lines() {
         let (kind, value) = line.split_once('=')?;
+        if kind == "m" && streams.len() == SDP_STREAMS_MAX {
+            return None;
+        }
         match (kind, streams.last_mut()) {
-            ("m", _) if streams.len() == SDP_STREAMS_MAX => return None,
             ("m", _) => {
                 let mut words = value.splitn(3, ' ');
                 let (media, port, rest) = (words.next()?, words.next()?, words.next()?);

@@ -152,13 +152,6 @@ impl Wires {
         self.conns.remove(&conn);
     }
 
-    pub fn is_open(&self, wire: Wire) -> bool {
-        match wire {
-            Wire::Udp(_) => self.udp.is_some(),
-            Wire::Tcp(conn) => self.conns.contains_key(&conn),
-        }
-    }
-
     /// Whether it could be handed over.
     pub fn send(&mut self, wire: Wire, bytes: Bytes) -> bool {
         match wire {
