@@ -8,10 +8,14 @@ use clap::Subcommand;
 use clap::ValueEnum;
 
 use crate::cli::EXIT_FAILED;
+use crate::cli::EXIT_OK;
 use crate::config::Listen;
 use crate::config::errors::Bad;
 use crate::config::template::plain_text;
 use crate::config::values;
+use crate::mock::cxone::MockCxone;
+use crate::mock::cxone::MockCxoneEvent;
+use crate::mock::cxone::MockCxoneOptions;
 
 const HEADER_BYTES_MAX: usize = 4096;
 
@@ -134,9 +138,50 @@ fn refer_target(text: &str) -> Result<String, Bad> {
 }
 
 /// CXone's API until it is told to stop.
-pub fn run_mock_cxone(_args: &MockCxoneArgs) -> u8 {
-    eprintln!("backchannel mock cxone: not built");
-    EXIT_FAILED
+pub fn run_mock_cxone(args: &MockCxoneArgs) -> u8 {
+    let options = MockCxoneOptions {
+        listen: args.listen,
+        status: args.status,
+        token_status: args.token_status,
+        delay: args.delay,
+        hang: args.hang,
+        reset: args.reset,
+        unauthorized: args.unauthorized,
+        rate_limit: args.rate_limit,
+        fail: args.fail,
+        expires_in: args.expires_in.as_secs(),
+        ..MockCxoneOptions::default()
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|rt| rt.block_on(serve_cxone(options))) {
+        Ok(()) => EXIT_OK,
+        Err(e) => {
+            eprintln!("backchannel mock cxone: {}: {e}", args.listen);
+            EXIT_FAILED
+        }
+    }
+}
+
+async fn serve_cxone(options: MockCxoneOptions) -> std::io::Result<()> {
+    let mock = MockCxone::bind(options).await?;
+    println!("mock cxone: API at {} (what it received: GET /mock/signals)", mock.url());
+    tokio::select! {
+        ran = mock.run(|event| println!("{}", cxone_line(&event))) => ran,
+        stopped = tokio::signal::ctrl_c() => stopped,
+    }
+}
+
+fn cxone_line(event: &MockCxoneEvent) -> String {
+    match event {
+        MockCxoneEvent::Discovered => "discovery".to_owned(),
+        MockCxoneEvent::Token { status } => format!("token -> {status}"),
+        MockCxoneEvent::Tenant { tenant } => format!("tenant discovery for {tenant}"),
+        MockCxoneEvent::Signal(s) => {
+            let params: Vec<String> = s.params.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let status = s.status.map_or_else(|| "no answer".to_owned(), |code| code.to_string());
+            format!("signal {} for contact {}: {} -> {status}", s.number, s.contact, params.join(" "))
+        }
+        MockCxoneEvent::Reset => "forgotten all".to_owned(),
+    }
 }
 
 /// Synthflow until it is told to stop.
