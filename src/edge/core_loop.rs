@@ -179,6 +179,8 @@ pub struct Shell<C: Core> {
     armed: Option<Time>,
     rearm: Rc<Notify>,
     targets_heard: HashSet<TargetName>,
+    /// Orders to bind ports that are not answered yet.
+    binds_asked: usize,
     heard: Rc<Notify>,
     dropped: Dropped,
     drops: DropLines,
@@ -202,6 +204,7 @@ impl<C: Core> Shell<C> {
             armed: None,
             rearm: Rc::new(Notify::new()),
             targets_heard: HashSet::new(),
+            binds_asked: 0,
             heard: Rc::new(Notify::new()),
             dropped: Dropped::default(),
             drops: DropLines::default(),
@@ -243,6 +246,10 @@ impl<C: Core> Shell<C> {
             self.targets_heard.insert(name.clone());
             self.heard.notify_one();
         }
+        if let Input::PortsBound { .. } = &input {
+            self.binds_asked = self.binds_asked.saturating_sub(1);
+            self.heard.notify_one();
+        }
         self.core.handle(input, now);
         self.settle(now);
     }
@@ -274,7 +281,10 @@ impl<C: Core> Shell<C> {
             Action::Close { flow: Flow::Stream(conn) } => self.streams.close(conn),
             Action::Close { flow: Flow::Udp { .. } } => {}
             Action::Resolve { query, name } => self.resolve(query, name),
-            Action::BindPorts { count, v6 } => self.doors.bind_ports(count, v6),
+            Action::BindPorts { count, v6 } => {
+                self.binds_asked += 1;
+                self.doors.bind_ports(count, v6);
+            }
             Action::Media { call, side, order } => self.doors.media(call, side, order),
             // There is no journal in this version: what is asked to be on disk counts as recorded.
             Action::Record { record, entry: _ } => self.inbox.push_back(Input::Recorded { up_to: record }),
@@ -406,10 +416,11 @@ impl<C: Core> Desk<C> {
         }
     }
 
-    /// Resolves when each of these names was answered once, well or badly.
-    pub async fn targets_heard(&self, names: &[TargetName]) {
+    /// Resolves when each of these names was answered once, well or badly, and so was what the core wanted bound: a call that comes
+    /// earlier would only hear 503.
+    pub async fn prepared(&self, names: &[TargetName]) {
         let heard = self.with(|shell| shell.heard.clone());
-        while !self.with(|shell| names.iter().all(|n| shell.targets_heard.contains(n))) {
+        while !self.with(|shell| shell.binds_asked == 0 && names.iter().all(|n| shell.targets_heard.contains(n))) {
             heard.notified().await;
         }
     }
@@ -630,6 +641,20 @@ mod tests {
             while desk.with(|shell| shell.core().fired) == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+        });
+    }
+
+    #[test]
+    fn a_node_is_prepared_when_its_targets_and_ports_were_answered() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let names = [TargetName("sip.example".into())];
+            let is_prepared = || async { tokio::time::timeout(Duration::ZERO, desk.prepared(&names)).await.is_ok() };
+            after(&desk, Action::BindPorts { count: 8, v6: false });
+            desk.give(Input::Targets { name: names[0].clone(), result: Err("dead".into()) });
+            assert!(!is_prepared().await);
+            desk.give(Input::PortsBound { pairs: Vec::new(), exhausted: true });
+            assert!(is_prepared().await);
         });
     }
 

@@ -58,8 +58,8 @@ const INPUTS_PER_CALL_MAX: usize = 8;
 /// Commands that wait for the core.
 const COMMANDS_WAITING_MAX: usize = 64;
 
-/// How long the start waits for the first answer about each target.
-const FIRST_RESOLUTION_MAX: Duration = Duration::from_secs(3);
+/// How long the start waits for the first answer about each target, and for the first ports.
+const PREPARATION_MAX: Duration = Duration::from_secs(3);
 
 /// After a forced drain: what has not ended by then is left.
 const FORCED_DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -275,8 +275,8 @@ async fn serve<C: Core>(
         tokio::task::spawn_local(orders.obey_remote(remote));
     }
 
-    // Calls would only hear 503 before the targets are known; a dead name server is no reason to wait longer.
-    let _ = tokio::time::timeout(FIRST_RESOLUTION_MAX, desk.targets_heard(&names)).await;
+    // A dead name server is no reason to wait longer.
+    let _ = tokio::time::timeout(PREPARATION_MAX, desk.prepared(&names)).await;
     for id in udp_ids {
         tokio::task::spawn_local(udp::serve(desk.clone(), id));
     }
@@ -507,5 +507,105 @@ mod tests {
             remote.drain(Duration::ZERO);
         }
         assert_eq!(remote.ask(Command::Counts), None);
+    }
+
+    /// A far end on loopback.
+    struct Far(UdpSocket);
+
+    impl Far {
+        fn new() -> Far {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            Far(socket)
+        }
+
+        fn addr(&self) -> SocketAddr {
+            self.0.local_addr().unwrap()
+        }
+
+        /// The next message that starts so; others are repetitions and provisional answers.
+        fn gets(&self, start: &str) -> String {
+            let mut seen = Vec::new();
+            let mut buffer = [0u8; 65_535];
+            loop {
+                let len = self.0.recv(&mut buffer).unwrap_or_else(|e| panic!("{start}: {e}, after {seen:?}"));
+                let text = String::from_utf8(buffer[..len].to_vec()).unwrap();
+                if text.starts_with(start) {
+                    return text;
+                }
+                seen.push(text);
+            }
+        }
+
+        fn sdp(&self) -> String {
+            let port = self.addr().port() & !1;
+            format!(
+                "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+            )
+        }
+    }
+
+    fn line<'a>(message: &'a str, name: &str) -> &'a str {
+        message.lines().find(|l| l.starts_with(&format!("{name}:"))).unwrap_or_else(|| panic!("no {name} in {message}"))
+    }
+
+    fn answer(request: &str, status: &str, more: &str, body: &str) -> String {
+        let same: String = ["Via", "From", "Call-ID", "CSeq"].iter().map(|n| format!("{}\r\n", line(request, n))).collect();
+        let to = line(request, "To");
+        let tag = if to.contains("tag=") { "" } else { ";tag=far" };
+        format!("SIP/2.0 {status}\r\n{same}{to}{tag}\r\n{more}Content-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[test]
+    fn a_call_goes_through_real_sockets_and_the_node_drains() {
+        let (cxone, synthflow) = (Far::new(), Far::new());
+        let text = format!(
+            "[node]\nmax_calls = 100\n[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n[media]\nports = \"23000-23099\"\n\
+             [cxone]\nallow = [\"127.0.0.1\"]\n[synthflow]\ntarget = \"sip:127.0.0.1:{};transport=udp\"\n[escalation]\naccept = []\n",
+            synthflow.addr().port()
+        );
+        let mut config = Config::parse(&text, Path::new("config.toml"), &|_| None, &|_| Err(io::Error::other("none"))).unwrap().config;
+        config.sip.listen[0].addr.set_port(0);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (remote, end) = Remote::new();
+        let (facts, told) = std::sync::mpsc::channel();
+        let event_sink: EventSink = Box::new(move |event| {
+            let _ = facts.send(event.fact.word());
+        });
+        let options =
+            ServeOptions { quiet: true, ready: Some(ready), remote: Some(end), event_sink: Some(event_sink), ..ServeOptions::default() };
+        let node = std::thread::spawn(move || run(Arc::new(config), options));
+        let ours = is_ready.recv_timeout(Duration::from_secs(10)).unwrap().listeners[0].addr;
+
+        let (from, sdp) = (cxone.addr(), cxone.sdp());
+        let head = |method: &str, to_tag: &str, cseq: u32| {
+            format!(
+                "{method} sip:+12065551234@{ours} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{method}{cseq}\r\nMax-Forwards: 70\r\n\
+                 From: <sip:+12065550123@{from}>;tag=cx\r\nTo: <sip:+12065551234@{ours}>{to_tag}\r\nCall-ID: live@cx\r\nCSeq: {cseq} {method}\r\n\
+                 Contact: <sip:{from}>\r\n"
+            )
+        };
+        let body = format!("X-Contact-ID: 48812\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len());
+        cxone.0.send_to((head("INVITE", "", 1) + &body).as_bytes(), ours).unwrap();
+        let invite = synthflow.gets("INVITE ");
+        assert!(line(&invite, "X-EI").contains("E.48812;"), "{invite}");
+        assert!(invite.contains(&format!("{ours}")) && !invite.contains(&from.to_string()), "{invite}");
+        let more = format!("Contact: <sip:{}>\r\nContent-Type: application/sdp\r\n", synthflow.addr());
+        synthflow.0.send_to(answer(&invite, "200 OK", &more, &synthflow.sdp()).as_bytes(), ours).unwrap();
+        let ok = cxone.gets("SIP/2.0 200");
+        let tag = line(&ok, "To").split_once(";tag=").map(|(_, tag)| format!(";tag={tag}")).unwrap();
+        cxone.0.send_to((head("ACK", &tag, 1) + "Content-Length: 0\r\n\r\n").as_bytes(), ours).unwrap();
+        synthflow.gets("ACK ");
+        cxone.0.send_to((head("BYE", &tag, 2) + "Content-Length: 0\r\n\r\n").as_bytes(), ours).unwrap();
+        cxone.gets("SIP/2.0 200");
+        let bye = synthflow.gets("BYE ");
+        synthflow.0.send_to(answer(&bye, "200 OK", "", "").as_bytes(), ours).unwrap();
+
+        remote.drain(Duration::from_secs(5));
+        assert_eq!(node.join().unwrap(), Ok(()));
+        let words: Vec<&str> = told.try_iter().collect();
+        for word in ["call.offered", "call.dialled", "call.answered", "call.ended"] {
+            assert_eq!(words.iter().filter(|w| **w == word).count(), 1, "{word} in {words:?}");
+        }
     }
 }
