@@ -49,14 +49,18 @@ pub struct CarrierCall {
 pub enum CarrierEvent {
     Progress(u16),
     /// The 200 was acknowledged. Its X- headers are what SIPGETHEADER would read.
-    Answered { x_headers: Lines },
+    Answered {
+        x_headers: Lines,
+    },
     Refused(u16),
     /// All audio packets are sent.
     Talked,
     ByeSent,
     ByeAnswered(u16),
     /// The other end hung up.
-    ByeReceived { reason: Option<String> },
+    ByeReceived {
+        reason: Option<String>,
+    },
     /// The audio of the call, which is over.
     Rtp(RtpCounts),
 }

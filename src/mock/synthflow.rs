@@ -81,7 +81,12 @@ impl Default for SynthflowOptions {
 /// What happens in one call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SynthflowEvent {
-    InviteReceived { request_uri: String, source: SocketAddr, x_ei: Option<String>, x_headers: Lines },
+    InviteReceived {
+        request_uri: String,
+        source: SocketAddr,
+        x_ei: Option<String>,
+        x_headers: Lines,
+    },
     Refused(u16),
     /// Our 200 was acknowledged.
     Answered,
@@ -92,9 +97,15 @@ pub enum SynthflowEvent {
     ReferSent(String),
     ReferAnswered(u16),
     /// Subscription-State and the sipfrag (RFC 3515 §2.4.4), byte for byte.
-    Notify { state: String, sipfrag: String },
+    Notify {
+        state: String,
+        sipfrag: String,
+    },
     /// The other end hung up.
-    ByeReceived { reason: Option<String>, x_headers: Lines },
+    ByeReceived {
+        reason: Option<String>,
+        x_headers: Lines,
+    },
     ByeSent,
     ByeAnswered(u16),
     /// The audio of a call that is over.
@@ -205,6 +216,15 @@ impl Bot {
                         (self.tell)(SynthflowEvent::Cancelled);
                         return false;
                     }
+                    Some(UaEvent::Unsuitable) => {
+                        (self.tell)(SynthflowEvent::Refused(488));
+                        return false;
+                    }
+                    Some(UaEvent::Request(request)) if self.on_request(&request) => {
+                        // RFC 3261 §15.1.2: a BYE before the answer; the INVITE still gets its own.
+                        self.call.respond(487, None, Lines::new()).await;
+                        return false;
+                    }
                     Some(_) => {}
                     None => return false,
                 },
@@ -233,6 +253,10 @@ impl Bot {
                     (self.tell)(SynthflowEvent::Unacknowledged);
                     // RFC 3261 §13.3.1.4: "the dialog is confirmed, but the session SHOULD be terminated", by a BYE.
                     self.hang_up(Lines::new()).await;
+                    return false;
+                }
+                UaEvent::Unsuitable => {
+                    (self.tell)(SynthflowEvent::Refused(488));
                     return false;
                 }
                 UaEvent::Request(request) if self.on_request(&request) => return false,

@@ -50,15 +50,15 @@ impl Scene {
     async fn open(options: SynthflowOptions, transport: Transport) -> Scene {
         let (addresses, bot) = MockSynthflow::bind(options).await.unwrap();
         let addr = if transport == Transport::Udp { addresses.udp } else { addresses.tcp };
-        Scene::with(bot, Target { transport, addr: addr.unwrap() }).await
+        Scene::with(bot, Target { transport, addr: addr.unwrap() }, Timers::default()).await
     }
 
-    async fn with(bot: MockSynthflow, target: Target) -> Scene {
+    async fn with(bot: MockSynthflow, target: Target, timers: Timers) -> Scene {
         let mut tasks = tokio::task::JoinSet::new();
         let (say, events) = mpsc::unbounded_channel();
         let bots = say.clone();
         tasks.spawn(bot.run(move |_, event| drop(bots.send(Event::Bot(event)))));
-        let carrier = Carrier::bind(LOOPBACK, Some(LOOPBACK), Timers::default()).await.unwrap();
+        let carrier = Carrier::bind(LOOPBACK, Some(LOOPBACK), timers).await.unwrap();
         let handle = carrier.handle().unwrap();
         tasks.spawn(carrier.run());
         let (hang_up, ear) = hang_up();
@@ -99,7 +99,10 @@ async fn a_whole_call(transport: Transport) {
     assert!(request_uri.starts_with("sip:+12065551234@127.0.0.1:"), "{request_uri}");
     assert_eq!(x_ei.as_deref(), Some("E.42;"));
     assert_eq!(x_headers[1], ("X-customer_Tier".to_owned(), "gold".to_owned()));
-    assert!(seen.contains(&Event::Trunk(CarrierEvent::Progress(100))) && seen.contains(&Event::Trunk(CarrierEvent::Progress(180))), "{seen:?}");
+    assert!(
+        seen.contains(&Event::Trunk(CarrierEvent::Progress(100))) && seen.contains(&Event::Trunk(CarrierEvent::Progress(180))),
+        "{seen:?}"
+    );
     scene.until(|e| *e == Event::Trunk(CarrierEvent::Talked)).await;
     scene.hang_up.now();
     let (bot, trunk) = scene.both_counts().await;
@@ -196,7 +199,7 @@ async fn lost_datagrams_are_repeated() {
     let (addresses, bot) = MockSynthflow::bind(SynthflowOptions { timers, bye: true, ..options() }).await.unwrap();
     // INVITE, 100 and 200 are lost at least once each.
     let (between, _task) = lossy(addresses.udp.unwrap(), 2).await;
-    let mut scene = Scene::with(bot, Target { transport: Transport::Udp, addr: between }).await;
+    let mut scene = Scene::with(bot, Target { transport: Transport::Udp, addr: between }, timers).await;
     scene.until(|e| *e == Event::Bot(SynthflowEvent::Answered)).await;
     scene.until(|e| *e == Event::Bot(SynthflowEvent::ByeAnswered(200))).await;
 }
@@ -205,7 +208,7 @@ async fn lost_datagrams_are_repeated() {
 async fn a_hundred_calls_at_a_time_are_a_hundred_calls() {
     let (addresses, bot) = MockSynthflow::bind(SynthflowOptions { bye: true, ..options() }).await.unwrap();
     let target = Target { transport: Transport::Udp, addr: addresses.udp.unwrap() };
-    let mut scene = Scene::with(bot, target).await;
+    let mut scene = Scene::with(bot, target, Timers::default()).await;
     let carrier = Carrier::bind(LOOPBACK, Some(LOOPBACK), Timers::default()).await.unwrap();
     let handle = carrier.handle().unwrap();
     scene.tasks.spawn(carrier.run());

@@ -3,7 +3,9 @@
 //! It answers by itself what needs no decision (OPTIONS, INFO, NOTIFY, BYE, re-INVITE and UPDATE with the call's own audio) and tells
 //! the call's owner of it.
 
+mod client;
 mod endpoint;
+mod server;
 mod wires;
 
 use std::io;
@@ -70,6 +72,8 @@ pub enum UaEvent {
     Cancelled(Message),
     /// Nobody acknowledged our 2xx.
     Unacknowledged,
+    /// The offer has no PCMU: instead of what was wanted, 488 went out.
+    Unsuitable,
 }
 
 /// A call that came in. Nothing but 100 has been answered.
@@ -234,4 +238,3 @@ pub(super) fn text(bytes: &[u8]) -> String {
 fn description(message: &Message) -> Option<Bytes> {
     Some(message.body()).filter(|body| !body.is_empty())
 }
-

@@ -29,6 +29,7 @@ pub const CONNECTIONS_MAX: usize = 4096;
 /// Messages that wait for a slow reader; then its connection is closed.
 const CONNECTION_MESSAGES_MAX: usize = 1024;
 
+const DATAGRAMS_WAITING_MAX: usize = 1024;
 const HEARD_WAITING_MAX: usize = 1024;
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 const READ_BYTES: usize = 16 * 1024;
@@ -65,8 +66,14 @@ struct Conn {
 }
 
 #[derive(Debug)]
+struct Datagrams {
+    bound: SocketAddr,
+    out: mpsc::Sender<(Bytes, SocketAddr)>,
+}
+
+#[derive(Debug)]
 pub struct Wires {
-    udp: Option<(Arc<UdpSocket>, SocketAddr)>,
+    udp: Option<Datagrams>,
     tcp: Option<SocketAddr>,
     conns: HashMap<u64, Conn>,
     next: u64,
@@ -82,7 +89,9 @@ impl Wires {
         let mut wires = Wires { udp: None, tcp: None, conns: HashMap::new(), next: 0, heard_in, heard, tasks: JoinSet::new() };
         if let Some(addr) = udp {
             let socket = Arc::new(UdpSocket::bind(addr).await?);
-            wires.udp = Some((socket.clone(), socket.local_addr()?));
+            let (out, queue) = mpsc::channel(DATAGRAMS_WAITING_MAX);
+            wires.udp = Some(Datagrams { bound: socket.local_addr()?, out });
+            wires.tasks.spawn(write_datagrams(socket.clone(), queue));
             wires.tasks.spawn(read_datagrams(socket, wires.heard_in.clone()));
         }
         if let Some(addr) = tcp {
@@ -94,7 +103,7 @@ impl Wires {
     }
 
     pub fn udp_addr(&self) -> Option<SocketAddr> {
-        self.udp.as_ref().map(|(_, addr)| *addr)
+        self.udp.as_ref().map(|udp| udp.bound)
     }
 
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
@@ -155,10 +164,10 @@ impl Wires {
     /// Whether it could be handed over.
     pub fn send(&mut self, wire: Wire, bytes: Bytes) -> bool {
         match wire {
-            // A full socket buffer loses the datagram, as a network may.
-            Wire::Udp(remote) => self.udp.as_ref().is_some_and(|(socket, _)| match socket.try_send_to(&bytes, remote) {
-                Ok(_) => true,
-                Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+            // A full queue loses the datagram, as a network may.
+            Wire::Udp(remote) => self.udp.as_ref().is_some_and(|udp| {
+                let _ = udp.out.try_send((bytes, remote));
+                true
             }),
             Wire::Tcp(conn) => match self.conns.get(&conn).map(|c| c.out.try_send(bytes)) {
                 Some(Ok(())) => true,
@@ -181,6 +190,13 @@ async fn read_datagrams(socket: Arc<UdpSocket>, heard: mpsc::Sender<Heard>) {
         if heard.send(Heard::Message { wire: Wire::Udp(source), source, bytes }).await.is_err() {
             return;
         }
+    }
+}
+
+async fn write_datagrams(socket: Arc<UdpSocket>, mut queue: mpsc::Receiver<(Bytes, SocketAddr)>) {
+    while let Some((bytes, remote)) = queue.recv().await {
+        // Its transaction repeats what could not be sent, and gives up in time.
+        let _ = socket.send_to(&bytes, remote).await;
     }
 }
 
