@@ -1,17 +1,18 @@
 //! `backchannel demo` as a user runs it: exit code, log lines, ladder, list.
 
+use std::io;
 use std::process::Command;
 use std::process::Output;
 
-fn demo() -> Output {
+fn demo() -> io::Result<Output> {
     let built = env!("CARGO_BIN_EXE_backchannel").to_owned();
     let binary = std::env::var("BACKCHANNEL_BIN").unwrap_or(built);
-    Command::new(binary).arg("demo").output().unwrap()
+    Command::new(binary).arg("demo").output()
 }
 
 #[test]
 fn the_demo_carries_and_escalates_a_call_and_shows_it() {
-    let output = demo();
+    let output = demo().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr).into_owned());
     assert_eq!(output.status.code(), Some(0), "{out}\n{err}");
     assert_eq!(err, "", "nothing is wrong, so nothing is said");
@@ -48,6 +49,6 @@ fn header(out: &str) -> &str {
 #[test]
 fn two_demos_at_a_time_do_not_meet() {
     let second = std::thread::spawn(demo);
-    assert_eq!(demo().status.code(), Some(0));
-    assert_eq!(second.join().unwrap().status.code(), Some(0));
+    assert_eq!(demo().unwrap().status.code(), Some(0));
+    assert_eq!(second.join().unwrap().unwrap().status.code(), Some(0));
 }

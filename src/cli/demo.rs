@@ -11,13 +11,14 @@ use crate::cli::EXIT_FAILED;
 use crate::cli::EXIT_OK;
 use crate::cli::demo::checks::Check;
 use crate::cli::demo::checks::Seen;
+use crate::cli::demo::stage::Script;
 use crate::ops::ladder::ladder;
 use crate::report::CallEvent;
 
 /// One call between built-in mocks, escalated.
 pub fn run_demo() -> u8 {
     let mut seen = Seen::default();
-    let played = stage::play(&mut seen);
+    let played = stage::play(Script::default(), &mut seen);
     let checks = checks::checks(&seen);
     let right = played.is_ok() && checks.iter().all(Check::is_right);
     if let Err(e) = report(&mut io::stdout().lock(), &seen, &checks) {

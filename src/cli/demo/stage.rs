@@ -7,6 +7,8 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -54,6 +56,9 @@ pub const DEMO_TIME_MAX: Duration = Duration::from_secs(20);
 /// What of it may pass until the call is over; the rest is for the end of the node.
 const CALL_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// Until the core has let go of what the call held.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// A second of audio, and a little more, so that all of it is through before CXone hangs up.
 const REFER_AFTER: Duration = Duration::from_millis(1_150);
 
@@ -71,6 +76,28 @@ const MEDIA_PORTS: u16 = 64;
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
+/// What the demo plays; a test lets it go wrong.
+pub struct Script {
+    /// Synthflow's side.
+    pub bot: SynthflowOptions,
+    /// What may pass until the call is over.
+    pub call_time: Duration,
+}
+
+impl Default for Script {
+    fn default() -> Script {
+        let bot = SynthflowOptions {
+            tcp: Some(SocketAddr::from((LOOPBACK, 0))),
+            play: Play::Tone,
+            ring: true,
+            refer: Some(QUEUE.to_owned()),
+            after: REFER_AFTER,
+            ..SynthflowOptions::default()
+        };
+        Script { bot, call_time: CALL_TIME_MAX }
+    }
+}
+
 enum Event {
     Trunk(CarrierEvent),
     Bot(SynthflowEvent),
@@ -79,11 +106,11 @@ enum Event {
 }
 
 /// Plays the call. An error says what kept it from coming to its end; what was seen until then is in `seen`.
-pub fn play(seen: &mut Seen) -> Result<(), String> {
+pub fn play(script: Script, seen: &mut Seen) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| format!("runtime: {e}"))?;
     let state = StateDir::new();
     let deadline = std::time::Instant::now() + DEMO_TIME_MAX;
-    let played = runtime.block_on(act(seen, &state.0, deadline.into()));
+    let played = runtime.block_on(act(script, seen, &state.0, deadline.into()));
     // A thread that still waits for a node that hangs is not waited for.
     runtime.shutdown_background();
     played
@@ -94,7 +121,10 @@ struct StateDir(PathBuf);
 
 impl StateDir {
     fn new() -> StateDir {
-        StateDir(std::env::temp_dir().join(format!("backchannel-demo-{}", std::process::id())))
+        // Two in one process must not meet either.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        StateDir(std::env::temp_dir().join(format!("backchannel-demo-{}-{number}", std::process::id())))
     }
 }
 
@@ -105,13 +135,13 @@ impl Drop for StateDir {
     }
 }
 
-async fn act(seen: &mut Seen, state_dir: &Path, deadline: Instant) -> Result<(), String> {
+async fn act(script: Script, seen: &mut Seen, state_dir: &Path, deadline: Instant) -> Result<(), String> {
     let (say, mut events) = mpsc::channel(EVENTS_WAITING_MAX);
     let (hang_up, ear) = hang_up();
     // Dropped at the end of this function, which ends the mocks.
     let mut mocks = JoinSet::new();
     let api = start_api(&mut mocks, say.clone(), hang_up).await.map_err(|e| format!("mock cxone: {e}"))?;
-    let synthflow = start_synthflow(&mut mocks, say.clone()).await.map_err(|e| format!("mock synthflow: {e}"))?;
+    let synthflow = start_synthflow(&mut mocks, script.bot, say.clone()).await.map_err(|e| format!("mock synthflow: {e}"))?;
     let config = config(state_dir, &api, synthflow)?;
     let node = Node::start(config, say.clone()).await?;
 
@@ -127,9 +157,8 @@ async fn act(seen: &mut Seen, state_dir: &Path, deadline: Instant) -> Result<(),
         }
     });
 
-    let until = deadline.checked_sub(DEMO_TIME_MAX - CALL_TIME_MAX).unwrap_or(deadline);
-    let over = watch(seen, &mut events, until).await;
-    seen.counts = node.settled(until).await;
+    let over = watch(seen, &mut events, (Instant::now() + script.call_time).min(deadline)).await;
+    seen.counts = node.settled((Instant::now() + SETTLE_TIME_MAX).min(deadline)).await;
     let stopped = node.stop(deadline).await;
     // The log's thread hands over the last facts before the node ends.
     while let Ok(event) = events.try_recv() {
@@ -137,7 +166,7 @@ async fn act(seen: &mut Seen, state_dir: &Path, deadline: Instant) -> Result<(),
     }
     if !over {
         let missing: Vec<String> = checks(seen).iter().filter(|c| !c.is_right()).map(|c| format!("\n  {c}")).collect();
-        return Err(format!("the call was not over after {} s; what did not happen:{}", CALL_TIME_MAX.as_secs(), missing.concat()));
+        return Err(format!("the call was not over after {} s; what did not happen:{}", script.call_time.as_secs(), missing.concat()));
     }
     stopped
 }
@@ -166,15 +195,7 @@ async fn end_call(hang_up: HangUp) {
     hang_up.now();
 }
 
-async fn start_synthflow(mocks: &mut JoinSet<()>, say: mpsc::Sender<Event>) -> io::Result<SocketAddr> {
-    let options = SynthflowOptions {
-        tcp: Some(SocketAddr::from((LOOPBACK, 0))),
-        play: Play::Tone,
-        ring: true,
-        refer: Some(QUEUE.to_owned()),
-        after: REFER_AFTER,
-        ..SynthflowOptions::default()
-    };
+async fn start_synthflow(mocks: &mut JoinSet<()>, options: SynthflowOptions, say: mpsc::Sender<Event>) -> io::Result<SocketAddr> {
     let (addresses, mock) = MockSynthflow::bind(options).await?;
     mocks.spawn(mock.run(move |_, event| drop(say.try_send(Event::Bot(event)))));
     addresses.tcp.ok_or_else(|| io::Error::other("not bound"))
@@ -305,4 +326,43 @@ fn joined(thread: JoinHandle<Result<(), StartError>>) -> Result<(), String> {
 /// Waits on a thread where waiting is allowed.
 async fn blocking<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(wait).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(seen: &Seen) -> Vec<String> {
+        checks(seen).iter().filter(|c| !c.is_right()).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_bot_that_refuses_makes_a_demo_that_failed() {
+        let mut seen = Seen::default();
+        let script = Script::default();
+        let bot = SynthflowOptions { refuse: Some(486), ..script.bot };
+        assert_eq!(play(Script { bot, ..script }, &mut seen), Ok(()), "the call did come to its end");
+        assert!(seen.trunk.contains(&CarrierEvent::Refused(486)), "{:?}", seen.trunk);
+        assert!(wrong(&seen).contains(&"FAILED  the REFER gets 202: it did not happen".to_owned()));
+    }
+
+    #[test]
+    fn a_call_that_does_not_end_ends_the_demo_and_it_says_what_did_not_happen() {
+        let mut seen = Seen::default();
+        let script = Script::default();
+        let bot = SynthflowOptions { refer: None, ..script.bot };
+        let why = play(Script { bot, call_time: Duration::from_secs(2) }, &mut seen).unwrap_err();
+        assert!(why.starts_with("the call was not over after 2 s"), "{why}");
+        assert!(why.contains("the REFER gets 202: it did not happen") && !why.contains("X-EI"), "{why}");
+    }
+
+    #[test]
+    fn nothing_is_left_in_the_file_system() {
+        let path = {
+            let state = StateDir::new();
+            std::fs::create_dir_all(state.0.join("failed")).unwrap();
+            state.0.clone()
+        };
+        assert!(!path.exists());
+    }
 }
