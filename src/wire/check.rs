@@ -40,8 +40,8 @@ impl Message {
             return Err(defect("Multiple", name));
         }
         self.check_via()?;
-        self.from()?;
-        self.to()?;
+        self.check_tag(Name::From)?;
+        self.check_tag(Name::To)?;
         self.call_id()?;
         let cseq = self.cseq()?;
         if !self.is_request() {
@@ -82,6 +82,12 @@ impl Message {
         let line = self.value(Name::Via).ok_or_else(|| missing(Name::Via))?;
         let mut vias = vias(line).peekable();
         if vias.peek().is_some() && vias.all(|via| via.is_some()) { Ok(()) } else { Err(bad(Name::Via)) }
+    }
+
+    /// A tag that is there but is no token would be none to us, and one to the peer.
+    fn check_tag(&self, name: Name) -> Result<(), Defect> {
+        let party = if name == Name::From { self.from()? } else { self.to()? };
+        if party.tag().is_none() && party.params.has("tag") { Err(bad(name)) } else { Ok(()) }
     }
 
     fn check_request(&self) -> Result<(), Defect> {

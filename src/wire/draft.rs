@@ -95,9 +95,12 @@ impl Draft {
     /// Appends a line. CR, LF and NUL in `value` become blanks: no value can end its line. Content-Length is not ours to put: `print` does.
     pub fn put(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Draft {
         if Name::of(name.as_bytes()) != Name::ContentLength {
-            extend_clean(&mut self.head, name.as_bytes());
+            let from = self.head.len();
+            self.head.extend_from_slice(name.as_bytes());
             self.head.extend_from_slice(b": ");
-            self.line(value.as_ref());
+            self.head.extend_from_slice(value.as_ref());
+            clean(&mut self.head, from);
+            self.head.extend_from_slice(b"\r\n");
         }
         self
     }
@@ -193,8 +196,14 @@ impl fmt::Debug for Draft {
 fn extend_clean(out: &mut Vec<u8>, text: &[u8]) {
     let from = out.len();
     out.extend_from_slice(text);
+    clean(out, from);
+}
+
+/// Makes CR, LF and NUL from that place on blanks.
+fn clean(out: &mut [u8], from: usize) {
+    let text = out.get_mut(from..).unwrap_or_default();
     if memchr3(b'\r', b'\n', 0, text).is_some() {
-        for byte in out.iter_mut().skip(from).filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        for byte in text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             *byte = b' ';
         }
     }
@@ -527,6 +536,37 @@ mod tests {
                 prop_assert_eq!((line.spelled, line.value), (name.as_bytes(), value.trim_matches(' ').as_bytes()));
             }
             prop_assert_eq!(message.body(), body);
+        }
+
+        #[test]
+        fn a_response_to_what_passed_the_check_passes_it_too(
+            edits in proptest::collection::vec((0usize..400, 0u8..4, prop_oneof![any::<u8>(), proptest::sample::select(b"\r\n\0 ,;:<>\"=\\".to_vec())]), 0..4),
+            port: u16,
+        ) {
+            let via = "Via: SIP/2.0/UDP h.example:5060;rport;branch=z9hG4bK1 , SIP/2.0/TCP [::1]\r\nv: SIP/2.0/TLS 192.0.2.1\r\n";
+            let mut text = invite(via, "Contact: \"A\" <sip:a@h>;x\r\nTimestamp: 1\r\n").raw().to_vec();
+            for (at, kind, byte) in edits {
+                let at = at % text.len();
+                match kind {
+                    0 => text[at] = byte,
+                    1 => text.insert(at, byte),
+                    2 => drop(text.remove(at)),
+                    _ => text.truncate(at.max(16)),
+                }
+            }
+            let Ok(request) = Message::parse(Bytes::from(text)) else { return Ok(()) };
+            let draft = Draft::response(&request, (std::net::Ipv4Addr::LOCALHOST, port).into(), 100, "", Some(&LocalTag::new("t9")));
+            let printed = Message::parse(draft.print(None)).expect("a response is always a message");
+            let vias = |message: &Message| message.elements(Name::Via).count();
+            prop_assert_eq!(printed.status(), 100);
+            prop_assert!(printed.lines().all(|line| !line.raw.iter().any(|b| b"\r\n\0".contains(b))));
+            if request.is_request() && request.check().is_ok() {
+                prop_assert_eq!(printed.check(), Ok(()));
+                prop_assert_eq!(printed.via().unwrap().branch(), request.via().unwrap().branch());
+                prop_assert_eq!(vias(&printed), vias(&request));
+                prop_assert_eq!(printed.to_tag(), request.to_tag().or(Some("t9")));
+                prop_assert_eq!((printed.cseq(), printed.call_id(), printed.from_tag()), (request.cseq(), request.call_id(), request.from_tag()));
+            }
         }
 
         #[test]

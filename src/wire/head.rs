@@ -147,7 +147,8 @@ fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
     if !bytes.first().is_some_and(|&b| is_token_byte(b)) {
         return Err(Stop::Frame(NO_START));
     }
-    let line_end = line_end(bytes, 0)?;
+    let mut torn = false;
+    let line_end = line_end(bytes, 0, &mut torn)?;
     let line = bytes.get(..line_end).unwrap_or_default();
     let (method, start, flaw) = start_line(line).ok_or(Stop::Frame(NO_START))?;
     let mut head =
@@ -157,20 +158,20 @@ fn scan_flat(bytes: &[u8]) -> Result<Head, Stop> {
             Some([b'\r', b'\n', ..]) => break,
             Some([b' ' | b'\t', ..]) if head.entries.is_empty() => return Err(Stop::Frame("a blank before the first header")),
             Some([b' ' | b'\t', ..]) => return Err(Stop::Fold),
-            _ => header_line(bytes, &mut head)?,
+            _ => header_line(bytes, &mut head, &mut torn)?,
         }
     }
     head.end += 2;
     // The flaw of the start line stands before those of the header lines.
-    if head.flaw.is_none() && !is_clean(bytes.get(..head.end).unwrap_or_default(), head.entries.len() + 2) {
+    if head.flaw.is_none() && (torn || !is_clean(bytes.get(..head.end).unwrap_or_default(), head.entries.len() + 2)) {
         head.flaw = control(bytes, line_end, &head.entries);
     }
     Ok(head)
 }
 
-/// Whether each CR and each LF of the head belongs to one of the line ends, and no NUL is there.
+/// Whether each LF of the head belongs to one of the line ends, and no NUL is there.
 fn is_clean(head: &[u8], line_ends: usize) -> bool {
-    memchr_iter(b'\n', head).count() == line_ends && memchr_iter(b'\r', head).count() == line_ends && memchr(0, head).is_none()
+    memchr_iter(b'\n', head).count() == line_ends && memchr(0, head).is_none()
 }
 
 /// The line that makes a head unclean, if it is not just a NUL at its legal place (RFC 3261 §25.1: a quoted-pair may hold it).
@@ -185,12 +186,12 @@ fn control(bytes: &[u8], start_bytes: usize, entries: &[Entry]) -> Option<Flaw> 
     entries.iter().position(|entry| !clean(entry.line.of(bytes))).map(|at| Flaw::Control(at as u16))
 }
 
-fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
+fn header_line(bytes: &[u8], head: &mut Head, torn: &mut bool) -> Result<(), Stop> {
     if head.entries.len() == SIP_HEADER_LINES_MAX {
         return Err(Stop::Frame("more than 256 header lines"));
     }
     let from = head.end;
-    let end = line_end(bytes, from)?;
+    let end = line_end(bytes, from, torn)?;
     if end - from > SIP_LINE_BYTES_MAX {
         return Err(Stop::Frame("a line over 8 KiB"));
     }
@@ -218,14 +219,15 @@ fn header_line(bytes: &[u8], head: &mut Head) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Where the line ends: at its CR.
-fn line_end(bytes: &[u8], from: usize) -> Result<usize, Stop> {
+/// Where the line ends: at the CR of its CRLF. `torn` is set when a bare CR stands before.
+fn line_end(bytes: &[u8], from: usize, torn: &mut bool) -> Result<usize, Stop> {
     const NO_END: Stop = Stop::Frame("no blank line after the headers, or a line over 8 KiB");
     let rest = bytes.get(from..).unwrap_or_default();
     let at = memchr(b'\r', rest).ok_or(NO_END)?;
     if rest.get(at + 1) == Some(&b'\n') {
         return Ok(from + at);
     }
+    *torn = true;
     // Rare and hostile: a search that no flood of half an end slows down, and it need not go beyond the longest line.
     let line = rest.get(..SIP_LINE_BYTES_MAX + 2).unwrap_or(rest);
     memmem::find(line, b"\r\n").map(|at| from + at).ok_or(NO_END)

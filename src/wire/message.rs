@@ -189,7 +189,9 @@ impl Message {
     /// The topmost Via.
     pub fn via(&self) -> Result<Via<'_>, Defect> {
         let line = self.value(Name::Via).ok_or_else(|| missing(Name::Via))?;
-        elements(line).next().and_then(Via::parse).ok_or_else(|| bad(Name::Via))
+        // One Via a line is the usual case.
+        let first = if memchr(b',', line).is_none() { Some(line) } else { elements(line).next() };
+        first.and_then(Via::parse).ok_or_else(|| bad(Name::Via))
     }
 
     pub fn from(&self) -> Result<NameAddr<'_>, Defect> {
@@ -574,6 +576,8 @@ mod tests {
             ("<sip:a@example.com>;tag=1", "Bell, A <sip:a@example.com>;tag=1", "400 Bad From"),
             ("<sip:b@example.com>", "< sip:b@example.com >", "400 Bad To"),
             ("<sip:b@example.com>", "<b>", "400 Bad To"),
+            ("<sip:b@example.com>", "<sip:b@example.com>;tag=a@b", "400 Bad To"),
+            (";tag=1", ";tag", "400 Bad From"),
             ("Call-ID: c1", "Call-ID: c1 c2", "400 Bad Call-ID"),
             ("1 INVITE", "2147483648 INVITE", "400 Bad CSeq"),
             ("1 INVITE", "-1 INVITE", "400 Bad CSeq"),
