@@ -181,8 +181,8 @@ impl Names {
 }
 
 impl Resolve for Names {
-    fn addresses(&self, name: &TargetName) -> &[IpAddr] {
-        self.0.get(name.0.as_str()).map_or(&[], |one| one.as_slice())
+    fn addresses(&self, name: &TargetName) -> Vec<IpAddr> {
+        self.0.get(name.0.as_str()).map(|one| one.to_vec()).unwrap_or_default()
     }
 }
 
