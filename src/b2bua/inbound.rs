@@ -262,8 +262,9 @@ impl B2bua {
 
     /// Answers without keeping state (RFC 3261 §8.2.7): for what is not worth any.
     fn refuse_stateless(&mut self, request: &Message, source: Source, reply: Reply) {
-        if request.via().is_err() {
-            return self.actions.push_back(Action::Dropped { remote: source.remote, why: "no usable Via" });
+        // One that cannot be read is repeated as it came, and the answer goes to where the request came from.
+        if request.value(Name::Via).is_none() {
+            return self.actions.push_back(Action::Dropped { remote: source.remote, why: "no Via" });
         }
         let tag = self.mint.local_tag();
         let draft = draft_reply(request, source.remote, &reply, Some(&tag));

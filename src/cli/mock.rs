@@ -1,5 +1,6 @@
 //! `backchannel mock cxone` and `backchannel mock synthflow`: their arguments.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,8 +8,10 @@ use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 
+use crate::call::rules::Transport;
 use crate::cli::EXIT_FAILED;
 use crate::cli::EXIT_OK;
+use crate::cli::EXIT_USAGE;
 use crate::config::Listen;
 use crate::config::errors::Bad;
 use crate::config::template::plain_text;
@@ -16,6 +19,10 @@ use crate::config::values;
 use crate::mock::cxone::MockCxone;
 use crate::mock::cxone::MockCxoneEvent;
 use crate::mock::cxone::MockCxoneOptions;
+use crate::mock::rtp;
+use crate::mock::synthflow::MockSynthflow;
+use crate::mock::synthflow::SynthflowEvent;
+use crate::mock::synthflow::SynthflowOptions;
 
 const HEADER_BYTES_MAX: usize = 4096;
 
@@ -163,11 +170,16 @@ pub fn run_mock_cxone(args: &MockCxoneArgs) -> u8 {
 
 async fn serve_cxone(options: MockCxoneOptions) -> std::io::Result<()> {
     let mock = MockCxone::bind(options).await?;
-    println!("mock cxone: API at {} (what it received: GET /mock/signals)", mock.url());
+    say(&format!("mock cxone: API at {} (what it received: GET /mock/signals)", mock.url()));
     tokio::select! {
-        ran = mock.run(|event| println!("{}", cxone_line(&event))) => ran,
+        ran = mock.run(|event| say(&cxone_line(&event))) => ran,
         stopped = tokio::signal::ctrl_c() => stopped,
     }
+}
+
+/// A reader that has left is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn cxone_line(event: &MockCxoneEvent) -> String {
@@ -185,9 +197,90 @@ fn cxone_line(event: &MockCxoneEvent) -> String {
 }
 
 /// Synthflow until it is told to stop.
-pub fn run_mock_synthflow(_args: &MockSynthflowArgs) -> u8 {
-    eprintln!("backchannel mock synthflow: not built");
-    EXIT_FAILED
+pub fn run_mock_synthflow(args: &MockSynthflowArgs) -> u8 {
+    let options = match synthflow_options(args) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("backchannel mock synthflow: {why}");
+            return EXIT_USAGE;
+        }
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|rt| rt.block_on(serve_synthflow(options))) {
+        Ok(()) => EXIT_OK,
+        Err(e) => {
+            eprintln!("backchannel mock synthflow: {e}");
+            EXIT_FAILED
+        }
+    }
+}
+
+fn synthflow_options(args: &MockSynthflowArgs) -> Result<SynthflowOptions, String> {
+    let mut options = SynthflowOptions {
+        play: match args.play {
+            Play::Tone => rtp::Play::Tone,
+            Play::Echo => rtp::Play::Echo,
+            Play::Silence => rtp::Play::Silence,
+        },
+        ring: args.ring,
+        early_media: args.early_media,
+        answer_after: args.answer_after,
+        refuse: args.refuse,
+        refer: args.refer.clone(),
+        bye: args.bye,
+        bye_headers: args.bye_header.clone(),
+        after: args.after,
+        ok_headers: args.header.clone(),
+        ..SynthflowOptions::default()
+    };
+    for listen in &args.listen {
+        let place = match listen.transport {
+            Transport::Udp => &mut options.udp,
+            Transport::Tcp => &mut options.tcp,
+        };
+        if let Some(before) = place.replace(listen.addr) {
+            return Err(format!("--listen: one address a transport, not {before} and {}", listen.addr));
+        }
+    }
+    Ok(options)
+}
+
+async fn serve_synthflow(options: SynthflowOptions) -> std::io::Result<()> {
+    let (addresses, mock) = MockSynthflow::bind(options).await?;
+    for (transport, addr) in [("udp", addresses.udp), ("tcp", addresses.tcp)] {
+        if let Some(addr) = addr {
+            say(&format!("mock synthflow: listening on {transport}://{addr}"));
+        }
+    }
+    tokio::select! {
+        () = mock.run(|call, event| say(&synthflow_line(call, &event))) => Ok(()),
+        stopped = tokio::signal::ctrl_c() => stopped,
+    }
+}
+
+/// What a peer wrote is shown with escapes: it may hold anything.
+fn synthflow_line(call: &str, event: &SynthflowEvent) -> String {
+    let spelled = |lines: &[(String, String)]| lines.iter().map(|(name, value)| format!(" {name}={value:?}")).collect::<String>();
+    let told = match event {
+        SynthflowEvent::InviteReceived { request_uri, source, x_ei, x_headers } => {
+            let x_ei = if x_ei.is_none() { " without X-EI" } else { "" };
+            format!("invite {request_uri:?} from {source}{x_ei}{}", spelled(x_headers))
+        }
+        SynthflowEvent::Refused(status) => format!("refused with {status}"),
+        SynthflowEvent::Answered => "answered".to_owned(),
+        SynthflowEvent::Unacknowledged => "no ACK to our 200".to_owned(),
+        SynthflowEvent::Cancelled => "they cancelled".to_owned(),
+        SynthflowEvent::ReferSent(uri) => format!("we refer to {uri}"),
+        SynthflowEvent::ReferAnswered(status) => format!("the REFER got {status}"),
+        SynthflowEvent::Notify { state, sipfrag } => format!("notify {sipfrag:?} ({state:?})"),
+        SynthflowEvent::ByeReceived { reason, x_headers } => {
+            let reason = reason.as_ref().map(|r| format!(" reason={r:?}")).unwrap_or_default();
+            format!("they hung up{reason}{}", spelled(x_headers))
+        }
+        SynthflowEvent::ByeSent => "we hang up".to_owned(),
+        SynthflowEvent::ByeAnswered(status) => format!("the BYE got {status}"),
+        SynthflowEvent::Rtp(c) => format!("audio: {} packets sent, {} received, {} of them with sound", c.sent, c.received, c.voiced),
+    };
+    format!("{call:?} {told}")
 }
 
 #[cfg(test)]
