@@ -424,12 +424,10 @@ impl B2bua {
         for want in wants {
             match want {
                 client::Out::Send(bytes) => {
-                    let Some(entry) = self.clients.get(&tx) else { continue };
-                    let (flow, owner) = (entry.flow, entry.owner);
-                    if let Some(owner) = owner {
-                        self.trace_sent(owner.call, owner.side, &bytes, now);
+                    // A trial waits here and not in the edge: what was given up must not leave when the connection comes up late.
+                    if let Some(entry) = self.clients.get(&tx).filter(|e| matches!(e.way, Way::Direct)) {
+                        self.send_of(entry.flow, entry.owner, bytes, now);
                     }
-                    self.actions.push_back(Action::Send { flow, bytes });
                 }
                 client::Out::Response => {
                     if let Some(response) = response {
@@ -445,6 +443,13 @@ impl B2bua {
             }
         }
         self.rearm_client(tx);
+    }
+
+    fn send_of(&mut self, flow: Flow, owner: Option<ClientOwner>, bytes: Bytes, now: Time) {
+        if let Some(owner) = owner {
+            self.trace_sent(owner.call, owner.side, &bytes, now);
+        }
+        self.actions.push_back(Action::Send { flow, bytes });
     }
 
     fn rearm_client(&mut self, tx: ClientTxId) {
@@ -571,12 +576,19 @@ impl B2bua {
 
     // ---- flows
 
-    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, _now: Time) {
+    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, now: Time) {
         let _ = dialled;
         self.flows.up(conn, local, remote);
-        for tx in self.clients_on(Flow::Stream(conn)) {
-            if let Some(entry) = self.clients.get_mut(&tx) {
-                entry.way = Way::Direct;
+        let flow = Flow::Stream(conn);
+        for tx in self.clients_on(flow) {
+            let Some(entry) = self.clients.get_mut(&tx) else { continue };
+            if matches!(std::mem::replace(&mut entry.way, Way::Direct), Way::Trial { .. }) {
+                if entry.fate != Fate::Wanted {
+                    self.close_client(tx);
+                    continue;
+                }
+                let (owner, bytes) = (entry.owner, entry.machine.request().clone());
+                self.send_of(flow, owner, bytes, now);
             }
             self.rearm_client(tx);
         }
