@@ -351,8 +351,11 @@ impl B2bua {
 
     pub(super) fn on_later(&mut self, later: Later, now: Time) {
         match later {
-            Later::NoResponse { owner: ClientOwner { call, side, used }, tx, status, why } => {
-                self.with_call(call, now, |c, cx| c.on_no_response(side, tx, used, status, why, cx));
+            Later::NoResponse { owner, tx, status, why } => {
+                let ClientOwner { call, side, used } = owner;
+                if !self.passed_for_nobody(owner, status, now) {
+                    self.with_call(call, now, |c, cx| c.on_no_response(side, tx, used, status, why, cx));
+                }
             }
             Later::Unacknowledged { call, side } => self.with_call(call, now, |c, cx| c.on_unacknowledged(side, cx)),
         }

@@ -17,6 +17,7 @@ use crate::b2bua::io::LossReason;
 use crate::b2bua::io::Reach;
 use crate::b2bua::timers::Owner;
 use crate::call::out::Face;
+use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::rules::Target;
@@ -467,10 +468,24 @@ impl B2bua {
             return;
         }
         let Some(owner) = owner.filter(|_| wanted) else { return };
+        if response.status() >= 200 && self.passed_for_nobody(owner, response.status(), now) {
+            return;
+        }
         if let Some(flow) = self.clients.get(&tx).map(|e| e.flow).filter(|_| response.status() >= 101) {
             self.keep_flow(owner.call, owner.side, flow);
         }
         self.with_call(owner.call, now, |c, cx| c.on_response(owner.side, tx, owner.used, response, &request, cx));
+    }
+
+    /// A request that one peer passed to the other through a call that is over since: its sender still gets its answer.
+    pub(super) fn passed_for_nobody(&mut self, owner: ClientOwner, status: u16, now: Time) -> bool {
+        match owner.used {
+            Use::Passed(back) if !self.calls.contains_key(&owner.call) => {
+                self.respond(back, Reply::new(status), now);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether this 2xx is the call's to take. A repetition gets its ACK again; a fork, or one that crossed our CANCEL, ACK and BYE
