@@ -29,6 +29,8 @@ struct Asked {
 /// A 2xx to an INVITE of ours that reached the core.
 #[derive(Debug)]
 struct Won {
+    /// CSeq of our INVITE.
+    number: u32,
     first: Time,
     last: Time,
     acked: Option<Time>,
@@ -53,6 +55,8 @@ struct Life {
     closings: Vec<&'static str>,
     escalations: Vec<Escalated>,
     callee_call_id: String,
+    /// It asked for a human, and was told why not.
+    refused: bool,
 }
 
 #[derive(Default)]
@@ -93,7 +97,8 @@ impl Watch {
             }
         } else if message.method().as_str() == "INVITE" && (200..300).contains(&message.status()) {
             let key = (message.call_id().unwrap_or_default().to_owned(), message.to_tag().unwrap_or_default().to_owned());
-            let won = self.won.entry(key).or_insert(Won { first: now, last: now, acked: None, ended: false, nowhere });
+            let number = message.cseq().map(|c| c.number).unwrap_or_default();
+            let won = self.won.entry(key).or_insert(Won { number, first: now, last: now, acked: None, ended: false, nowhere });
             if now.since(won.first) < REPEATED_2XX_HEARD {
                 won.last = now;
             }
@@ -199,7 +204,8 @@ impl Watch {
         }
         let number = message.cseq().map(|c| c.number).unwrap_or_default();
         let over_udp = message.via().is_ok_and(|v| v.transport == b"UDP");
-        let invite = self.sequence.get(&(call_id.clone(), from.clone(), String::new())).copied();
+        // A fork of an earlier INVITE, sent to another target, has the number of that one.
+        let invite = self.won.get(&(call_id.clone(), to.clone())).map(|won| (won.number, true));
         let key = (call_id, from, to);
         let last = self.sequence.insert(key, (number, over_udp)).or(invite);
         if let Some((last, was_udp)) = last
@@ -225,6 +231,7 @@ impl Watch {
             }
             Fact::Failed { .. } => life.closings.push("failed"),
             Fact::Ended { .. } => life.closings.push("ended"),
+            Fact::EscalationRefused { .. } => life.refused = true,
             Fact::EscalationRequested { signal, .. } => {
                 fault = requested(life, signal);
                 life.escalations.push(Escalated { id: signal.clone(), outcome: None, received: 0, tries: 0 });
@@ -319,7 +326,7 @@ impl Watch {
     /// A BYE that asks for a human, answered 200 while the call was up, must have led to an escalation.
     pub fn must_escalate(&mut self, call_id: &str) {
         let life = self.lives.values().find(|l| l.callee_call_id == *call_id);
-        if life.is_some_and(|l| l.escalations.is_empty()) {
+        if life.is_some_and(|l| l.escalations.is_empty() && !l.refused) {
             self.fault(format!("an escalating BYE in {call_id}, and no escalation"));
         }
     }
