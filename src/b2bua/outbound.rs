@@ -305,7 +305,8 @@ impl B2bua {
 
     /// The ACK to a 2xx that the call took.
     pub(super) fn ack(&mut self, invite: ClientTxId, draft: Box<Draft>, to: &Whither, call: CallHandle, side: Side, now: Time) {
-        let Some(tag) = self.clients.get(&invite).and_then(|e| e.taken.clone()) else { return };
+        // With late offer CXone may keep us waiting until timer M has ended the transaction; the ACK is still due.
+        let tag = self.clients.get(&invite).and_then(|e| e.taken.clone()).unwrap_or_default();
         if let Some(flow) = self.live_stream(call, side) {
             return self.send_ack_on(invite, &draft, flow, side, tag, now);
         }
