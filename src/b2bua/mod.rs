@@ -67,6 +67,24 @@ pub const SERVER_TRANSACTIONS_MAX: usize = 200_000;
 /// Client transactions of one core.
 pub const CLIENT_TRANSACTIONS_MAX: usize = 200_000;
 
+/// How much one core holds at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    pub server_transactions: usize,
+    pub client_transactions: usize,
+    pub queries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            server_transactions: SERVER_TRANSACTIONS_MAX,
+            client_transactions: CLIENT_TRANSACTIONS_MAX,
+            queries: outbound::QUERIES_MAX,
+        }
+    }
+}
+
 /// Letting nothing new in.
 #[derive(Debug)]
 enum Drain {
@@ -82,6 +100,7 @@ enum Drain {
 pub struct B2bua {
     config: Arc<Config>,
     timers: Timers,
+    limits: Limits,
     mint: Minter,
     report_messages: bool,
     wheel: Wheel,
@@ -122,6 +141,7 @@ impl B2bua {
         let timers = Timers { t1: config.sip.t1, t2: T2, t4: T4 };
         let mut core = B2bua {
             timers,
+            limits: Limits::default(),
             report_messages,
             wheel: Wheel::new(now),
             ledger: Ledger::new(),
@@ -145,6 +165,11 @@ impl B2bua {
         };
         core.bind_ahead();
         core
+    }
+
+    /// Less than the usual limits, for a small machine or a test one past them.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Takes one input. Afterwards `poll_action` is drained to `None`.

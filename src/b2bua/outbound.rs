@@ -8,7 +8,6 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::b2bua::B2bua;
-use crate::b2bua::CLIENT_TRANSACTIONS_MAX;
 use crate::b2bua::calls::Later;
 use crate::b2bua::flows::unspecified;
 use crate::b2bua::io::Action;
@@ -17,6 +16,7 @@ use crate::b2bua::io::LossReason;
 use crate::b2bua::io::Reach;
 use crate::b2bua::timers::Owner;
 use crate::call::out::Face;
+use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::rules::Target;
@@ -75,6 +75,8 @@ enum Way {
         udp: Target,
         until: Time,
     },
+    /// Over TCP only because it is long, and the connection is up. What follows it in the dialog goes where the Contact says.
+    Long,
 }
 
 /// A request of ours, until its transaction ends.
@@ -83,6 +85,8 @@ pub struct ClientEntry {
     machine: Client,
     owner: Option<ClientOwner>,
     flow: Flow,
+    /// The far end of `flow`, for when that is a stream that has gone.
+    remote: SocketAddr,
     branch: Box<[u8]>,
     cancel: bool,
     fate: Fate,
@@ -97,7 +101,7 @@ impl ClientEntry {
     fn deadline(&self) -> Option<Time> {
         let trial = match &self.way {
             Way::Trial { until, .. } => Some(*until),
-            Way::Direct => None,
+            Way::Direct | Way::Long => None,
         };
         let given_up = match self.fate {
             Fate::Cancelled { until } if self.machine.is_pending() => Some(until),
@@ -149,7 +153,7 @@ impl B2bua {
     }
 
     fn request_at(&mut self, mut out: Outgoing, target: Target, now: Time) {
-        if self.clients.len() >= CLIENT_TRANSACTIONS_MAX {
+        if self.clients.len() >= self.limits.client_transactions {
             return self.no_response(out.tx, out.owner, 503, "too many transactions".into());
         }
         match target.transport {
@@ -188,7 +192,7 @@ impl B2bua {
         let printed = draft.print(Some(&self.flows.via(&face, branch.as_str())));
         let way = match way {
             // The connection is there already: nothing to try.
-            Way::Trial { .. } if self.is_up(flow) => Way::Direct,
+            Way::Trial { .. } if self.is_up(flow) => Way::Long,
             way => way,
         };
         let reliable = self.flows.transport(flow).is_reliable();
@@ -199,9 +203,10 @@ impl B2bua {
             Client::non_invite(printed, reliable, self.timers, now, &mut wants)
         };
         let branch: Box<[u8]> = branch.as_bytes().into();
+        let remote = self.far_end(flow);
         self.open_client(
             tx,
-            ClientEntry { machine, owner, flow, branch, cancel: false, fate: Fate::Wanted, way, taken: None, acks: Vec::new() },
+            ClientEntry { machine, owner, flow, remote, branch, cancel: false, fate: Fate::Wanted, way, taken: None, acks: Vec::new() },
         );
         self.run_client(tx, wants, None, now);
     }
@@ -230,9 +235,9 @@ impl B2bua {
         }
     }
 
-    fn ask(&mut self, name: CompactString, query: Query, _now: Time) {
-        if self.queries.len() >= QUERIES_MAX {
-            return self.query_failed(query, "too many names under way".into());
+    fn ask(&mut self, name: CompactString, query: Query, now: Time) {
+        if self.queries.len() >= self.limits.queries {
+            return self.query_failed(query, "too many names under way".into(), now);
         }
         let id = QueryId(self.mint.number());
         self.queries.insert(id, query);
@@ -243,8 +248,8 @@ impl B2bua {
         let Some(waiting) = self.queries.remove(&query) else { return };
         let ip = match result.map(|all| all.first().map(|r| r.ip)) {
             Ok(Some(ip)) => ip,
-            Ok(None) => return self.query_failed(waiting, "name has no address".into()),
-            Err(why) => return self.query_failed(waiting, why),
+            Ok(None) => return self.query_failed(waiting, "name has no address".into(), now),
+            Err(why) => return self.query_failed(waiting, why, now),
         };
         match waiting {
             Query::Request { tx, draft, slim, port, transport, owner } => {
@@ -257,9 +262,39 @@ impl B2bua {
         }
     }
 
-    fn query_failed(&mut self, query: Query, why: String) {
-        if let Query::Request { tx, owner, .. } = query {
-            self.no_response(tx, owner, 503, why);
+    /// A Contact that leads nowhere: where the peer was last heard is the best guess left.
+    fn query_failed(&mut self, query: Query, why: String, now: Time) {
+        match query {
+            Query::Request { tx, draft, slim, owner, .. } => match owner.and_then(|o| self.last_flow(o.call, o.side)) {
+                Some(Flow::Udp { remote, .. }) => {
+                    self.request_at(Outgoing { tx, draft, slim, owner }, Target { transport: Transport::Udp, addr: remote }, now);
+                }
+                _ => self.no_response(tx, owner, 503, why),
+            },
+            Query::Ack { invite, draft, side, tag, .. } => {
+                if let Some((flow, remote)) = self.clients.get(&invite).map(|e| (e.flow, e.remote)) {
+                    let flow = self.revived(flow, remote, now);
+                    self.send_ack_on(invite, &draft, flow, side, tag, now);
+                }
+            }
+        }
+    }
+
+    /// The far end of a flow.
+    fn far_end(&self, flow: Flow) -> SocketAddr {
+        match flow {
+            Flow::Udp { remote, .. } => remote,
+            Flow::Stream(conn) => self.flows.conn(conn).map_or(SocketAddr::new(unspecified(), 0), |c| c.remote),
+        }
+    }
+
+    /// The same flow, or for a stream that has gone a new one to the same place.
+    fn revived(&mut self, flow: Flow, remote: SocketAddr, now: Time) -> Flow {
+        match flow {
+            Flow::Stream(conn) if self.flows.conn(conn).is_none() && remote.port() != 0 => {
+                Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: remote }, now))
+            }
+            flow => flow,
         }
     }
 
@@ -304,7 +339,8 @@ impl B2bua {
 
     /// The ACK to a 2xx that the call took.
     pub(super) fn ack(&mut self, invite: ClientTxId, draft: Box<Draft>, to: &Whither, call: CallHandle, side: Side, now: Time) {
-        let Some(tag) = self.clients.get(&invite).and_then(|e| e.taken.clone()) else { return };
+        // With late offer CXone may keep us waiting until timer M has ended the transaction; the ACK is still due.
+        let tag = self.clients.get(&invite).and_then(|e| e.taken.clone()).unwrap_or_default();
         if let Some(flow) = self.live_stream(call, side) {
             return self.send_ack_on(invite, &draft, flow, side, tag, now);
         }
@@ -361,6 +397,14 @@ impl B2bua {
         self.cancel_if_due(invite, now);
     }
 
+    /// The call of this INVITE broke: it is given up, and a 2xx that nobody acknowledged will be ended like a stray one.
+    pub(super) fn disown(&mut self, invite: ClientTxId, now: Time) {
+        if let Some(entry) = self.clients.get_mut(&invite).filter(|e| e.acks.is_empty()) {
+            entry.taken = None;
+        }
+        self.abandon(invite, now);
+    }
+
     fn forget_queries(&mut self, tx: ClientTxId) {
         self.queries.retain(|_, q| !matches!(q, Query::Request { tx: waiting, .. } if *waiting == tx));
     }
@@ -371,7 +415,7 @@ impl B2bua {
             return;
         }
         entry.fate = Fate::Cancelled { until: now + self.timers.t1 * 64 };
-        let (flow, branch, owner) = (entry.flow, entry.branch.clone(), entry.owner);
+        let (flow, remote, branch, owner) = (entry.flow, entry.remote, entry.branch.clone(), entry.owner);
         let bytes = cancel_for(entry.machine.request());
         let reliable = self.flows.transport(flow).is_reliable();
         let tx = ClientTxId(self.mint.number());
@@ -386,6 +430,7 @@ impl B2bua {
                 machine,
                 owner: None,
                 flow,
+                remote,
                 branch,
                 cancel: true,
                 fate: Fate::Wanted,
@@ -409,7 +454,9 @@ impl B2bua {
             return self.actions.push_back(Action::Dropped { remote, why: "response to nothing" });
         };
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        entry.way = Way::Direct;
+        if matches!(entry.way, Way::Trial { .. }) {
+            entry.way = Way::Long;
+        }
         let mut wants = Vec::new();
         entry.machine.on_response(&response, now, &mut wants);
         let traced = entry.owner.filter(|_| !wants.contains(&client::Out::Absorbed));
@@ -424,12 +471,16 @@ impl B2bua {
         for want in wants {
             match want {
                 client::Out::Send(bytes) => {
-                    let Some(entry) = self.clients.get(&tx) else { continue };
-                    let (flow, owner) = (entry.flow, entry.owner);
-                    if let Some(owner) = owner {
-                        self.trace_sent(owner.call, owner.side, &bytes, now);
+                    // A trial waits here and not in the edge: what was given up must not leave when the connection comes up late.
+                    if let Some(entry) = self.clients.get(&tx).filter(|e| !matches!(e.way, Way::Trial { .. })) {
+                        let (flow, remote, owner) = (entry.flow, entry.remote, entry.owner);
+                        // A CANCEL or ACK follows its INVITE to the same address, port and transport (RFC 3261 §9.1, §17.1.1.3).
+                        let flow = self.revived(flow, remote, now);
+                        if let Some(entry) = self.clients.get_mut(&tx) {
+                            entry.flow = flow;
+                        }
+                        self.send_of(flow, owner, bytes, now);
                     }
-                    self.actions.push_back(Action::Send { flow, bytes });
                 }
                 client::Out::Response => {
                     if let Some(response) = response {
@@ -447,6 +498,13 @@ impl B2bua {
         self.rearm_client(tx);
     }
 
+    fn send_of(&mut self, flow: Flow, owner: Option<ClientOwner>, bytes: Bytes, now: Time) {
+        if let Some(owner) = owner {
+            self.trace_sent(owner.call, owner.side, &bytes, now);
+        }
+        self.actions.push_back(Action::Send { flow, bytes });
+    }
+
     fn rearm_client(&mut self, tx: ClientTxId) {
         if let Some(entry) = self.clients.get(&tx) {
             self.wheel.set(Owner::Client(tx), entry.deadline());
@@ -462,10 +520,24 @@ impl B2bua {
             return;
         }
         let Some(owner) = owner.filter(|_| wanted) else { return };
-        if let Some(flow) = self.clients.get(&tx).map(|e| e.flow).filter(|_| response.status() >= 101) {
-            self.keep_flow(owner.call, owner.side, flow);
+        if response.status() >= 200 && self.passed_for_nobody(owner, response.status(), now) {
+            return;
+        }
+        if let Some(entry) = self.clients.get(&tx).filter(|e| response.status() >= 101 && !matches!(e.way, Way::Long)) {
+            self.keep_flow(owner.call, owner.side, entry.flow);
         }
         self.with_call(owner.call, now, |c, cx| c.on_response(owner.side, tx, owner.used, response, &request, cx));
+    }
+
+    /// A request that one peer passed to the other through a call that is over since: its sender still gets its answer.
+    pub(super) fn passed_for_nobody(&mut self, owner: ClientOwner, status: u16, now: Time) -> bool {
+        match owner.used {
+            Use::Passed(back) if !self.calls.contains_key(&owner.call) => {
+                self.respond(back, Reply::new(status), now);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether this 2xx is the call's to take. A repetition gets its ACK again; a fork, or one that crossed our CANCEL, ACK and BYE
@@ -474,7 +546,8 @@ impl B2bua {
         let tag: Box<[u8]> = response.to_tag().unwrap_or_default().as_bytes().into();
         let Some(entry) = self.clients.get_mut(&tx) else { return false };
         if let Some((_, flow, bytes)) = entry.acks.iter().find(|(t, ..)| *t == tag) {
-            let (flow, bytes) = (*flow, bytes.clone());
+            let (flow, remote, bytes) = (*flow, entry.remote, bytes.clone());
+            let flow = self.revived(flow, remote, now);
             self.trace_ack(tx, &bytes, now);
             self.actions.push_back(Action::Send { flow, bytes });
             return false;
@@ -546,9 +619,10 @@ impl B2bua {
     /// No TCP there: the same request over UDP, as a new transaction with a Via that says so.
     fn fall_back_to_udp(&mut self, tx: ClientTxId, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        let (owner, fate) = (entry.owner, std::mem::replace(&mut entry.fate, Fate::Wanted));
+        let (owner, flow, fate) = (entry.owner, entry.flow, std::mem::replace(&mut entry.fate, Fate::Wanted));
         let Way::Trial { draft, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
         self.close_client(tx);
+        self.give_up_dial(flow);
         if fate != Fate::Wanted {
             return;
         }
@@ -562,6 +636,17 @@ impl B2bua {
         self.request_over_udp(Outgoing { tx, draft, slim: None, owner }, udp.addr, now);
     }
 
+    /// A connection that is too late: what waits in it must not arrive after all, as a second INVITE.
+    fn give_up_dial(&mut self, flow: Flow) {
+        if let Flow::Stream(conn) = flow
+            && self.flows.conn(conn).is_some_and(|c| c.local.is_none())
+            && self.clients_on(flow).is_empty()
+        {
+            self.flows.lost(conn);
+            self.actions.push_back(Action::Close { flow });
+        }
+    }
+
     fn close_client(&mut self, tx: ClientTxId) {
         self.wheel.set(Owner::Client(tx), None);
         if let Some(entry) = self.clients.remove(&tx) {
@@ -571,12 +656,20 @@ impl B2bua {
 
     // ---- flows
 
-    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, _now: Time) {
+    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, now: Time) {
         let _ = dialled;
         self.flows.up(conn, local, remote);
-        for tx in self.clients_on(Flow::Stream(conn)) {
-            if let Some(entry) = self.clients.get_mut(&tx) {
-                entry.way = Way::Direct;
+        let flow = Flow::Stream(conn);
+        for tx in self.clients_on(flow) {
+            let Some(entry) = self.clients.get_mut(&tx) else { continue };
+            if matches!(entry.way, Way::Trial { .. }) {
+                entry.way = Way::Long;
+                if entry.fate != Fate::Wanted {
+                    self.close_client(tx);
+                    continue;
+                }
+                let (owner, bytes) = (entry.owner, entry.machine.request().clone());
+                self.send_of(flow, owner, bytes, now);
             }
             self.rearm_client(tx);
         }
