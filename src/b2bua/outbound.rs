@@ -40,6 +40,10 @@ use crate::wire::uri::Uri;
 
 /// A request over `udp_mtu` waits so long for a TCP connection before it leaves over UDP (product.md `udp_mtu`).
 const TCP_TRIAL: Duration = Duration::from_millis(500);
+/// More than our Via line ever takes.
+const VIA_BYTES_MAX: usize = 160;
+/// As long as every branch that we mint.
+const BRANCH_SAMPLE: &str = "z9hG4bK0123456789abcdef";
 /// Names under way at once; more fail at once.
 pub const QUERIES_MAX: usize = 1_024;
 /// ACKs kept of one INVITE: one a fork.
@@ -162,8 +166,7 @@ impl B2bua {
             }
             Transport::Udp => {
                 // RFC 3261 §18.1.1: what is longer than the path may carry goes over a congestion-controlled transport.
-                let via_bytes = 100;
-                if out.draft.size() + via_bytes > self.config.sip.udp_mtu {
+                if self.is_long(&out, target.addr) {
                     let udp = out.slim.take().unwrap_or_else(|| out.draft.clone());
                     let until = now + TCP_TRIAL;
                     let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }, now));
@@ -175,6 +178,17 @@ impl B2bua {
                 self.request_over_udp(out, target.addr, now);
             }
         }
+    }
+
+    /// Whether this request is over `udp_mtu` as it would leave over UDP, to the byte: sizes near the limit are printed.
+    fn is_long(&self, out: &Outgoing, addr: SocketAddr) -> bool {
+        let most = self.config.sip.udp_mtu;
+        if out.draft.size() + VIA_BYTES_MAX <= most || out.draft.size() > most + VIA_BYTES_MAX {
+            return out.draft.size() > most;
+        }
+        let Some(flow) = self.flows.udp(addr) else { return false };
+        let face = self.face_on(flow, out.owner.map_or(Side::Callee, |o| o.side));
+        out.draft.print(Some(&self.flows.via(&face, BRANCH_SAMPLE))).len() > most
     }
 
     fn request_over_udp(&mut self, out: Outgoing, addr: SocketAddr, now: Time) {
@@ -338,7 +352,8 @@ impl B2bua {
 
     /// The ACK to a 2xx that the call took.
     pub(super) fn ack(&mut self, invite: ClientTxId, draft: Box<Draft>, to: &Whither, call: CallHandle, side: Side, now: Time) {
-        let Some(tag) = self.clients.get(&invite).and_then(|e| e.taken.clone()) else { return };
+        // A late ACK outlives timer M: then there is no repetition left to keep it for, but it leaves all the same.
+        let tag = self.clients.get(&invite).and_then(|e| e.taken.clone()).unwrap_or_default();
         if let Some(flow) = self.live_stream(call, side) {
             return self.send_ack_on(invite, &draft, flow, side, tag, now);
         }
