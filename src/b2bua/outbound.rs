@@ -41,6 +41,10 @@ use crate::wire::uri::Uri;
 
 /// A request over `udp_mtu` waits so long for a TCP connection before it leaves over UDP (product.md `udp_mtu`).
 const TCP_TRIAL: Duration = Duration::from_millis(500);
+/// More than our Via line ever takes.
+const VIA_BYTES_MAX: usize = 160;
+/// As long as every branch that we mint.
+const BRANCH_SAMPLE: &str = "z9hG4bK0123456789abcdef";
 /// Names under way at once; more fail at once.
 pub const QUERIES_MAX: usize = 1_024;
 /// ACKs kept of one INVITE: one a fork.
@@ -163,8 +167,7 @@ impl B2bua {
             }
             Transport::Udp => {
                 // RFC 3261 §18.1.1: what is longer than the path may carry goes over a congestion-controlled transport.
-                let via_bytes = 100;
-                if out.draft.size() + via_bytes > self.config.sip.udp_mtu {
+                if self.is_long(&out, target.addr) {
                     let udp = out.slim.take().unwrap_or_else(|| out.draft.clone());
                     let until = now + TCP_TRIAL;
                     let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }, now));
@@ -176,6 +179,17 @@ impl B2bua {
                 self.request_over_udp(out, target.addr, now);
             }
         }
+    }
+
+    /// Whether this request is over `udp_mtu` as it would leave over UDP, to the byte: sizes near the limit are printed.
+    fn is_long(&self, out: &Outgoing, addr: SocketAddr) -> bool {
+        let most = self.config.sip.udp_mtu;
+        if out.draft.size() + VIA_BYTES_MAX <= most || out.draft.size() > most + VIA_BYTES_MAX {
+            return out.draft.size() > most;
+        }
+        let Some(flow) = self.flows.udp(addr) else { return false };
+        let face = self.face_on(flow, out.owner.map_or(Side::Callee, |o| o.side));
+        out.draft.print(Some(&self.flows.via(&face, BRANCH_SAMPLE))).len() > most
     }
 
     fn request_over_udp(&mut self, out: Outgoing, addr: SocketAddr, now: Time) {
