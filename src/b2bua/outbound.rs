@@ -402,7 +402,7 @@ impl B2bua {
 
     // ---- back in
 
-    pub(super) fn on_response(&mut self, response: Message, remote: SocketAddr, now: Time) {
+    pub(super) fn on_response(&mut self, response: Message, flow: Flow, remote: SocketAddr, now: Time) {
         let key = match (response.check(), response.via()) {
             (Ok(()), Ok(via)) => via.branch().map(|b| (Box::<[u8]>::from(b), *response.method() == Method::CANCEL)),
             _ => None,
@@ -412,6 +412,10 @@ impl B2bua {
         };
         let Some(entry) = self.clients.get_mut(&tx) else { return };
         entry.way = Way::Direct;
+        // RFC 3261 §18.2.2: over a new connection when that of the request is gone; a CANCEL or an ACK goes there, too.
+        if matches!((entry.flow, flow), (Flow::Stream(old), Flow::Stream(_)) if self.flows.conn(old).is_none()) {
+            entry.flow = flow;
+        }
         let mut wants = Vec::new();
         entry.machine.on_response(&response, now, &mut wants);
         let traced = entry.owner.filter(|_| !wants.contains(&client::Out::Absorbed));
@@ -617,15 +621,17 @@ impl B2bua {
         match flow {
             Flow::Stream(conn) => {
                 self.flows.lost(conn);
-                self.stream_gone(conn, text, now);
+                let written = !matches!(why, LossReason::NotConnected(_));
+                self.stream_gone(conn, written, text, now);
             }
             // ICMP is a hint that anybody may forge; timers decide (RFC 3261 §18.4 leaves it to us).
             Flow::Udp { .. } => {}
         }
     }
 
-    /// What still waited for a first answer on this stream hears of it (RFC 3261 §17.1.4).
-    pub(super) fn stream_gone(&mut self, conn: ConnId, why: &str, now: Time) {
+    /// What still waited for a first answer on this stream hears of it (RFC 3261 §17.1.4). An INVITE that was written may have
+    /// arrived: its transaction stays, so that an answer over another connection is cancelled, or acknowledged and ended.
+    pub(super) fn stream_gone(&mut self, conn: ConnId, written: bool, why: &str, now: Time) {
         for tx in self.clients_on(Flow::Stream(conn)) {
             let Some(entry) = self.clients.get_mut(&tx) else { continue };
             if matches!(entry.way, Way::Trial { .. }) {
@@ -637,7 +643,11 @@ impl B2bua {
             }
             let owner = entry.owner.filter(|_| entry.fate == Fate::Wanted);
             let mut wants = Vec::new();
-            entry.machine.on_transport_error(&mut wants);
+            if written && owner.is_some_and(|o| o.used == Use::Invite) {
+                entry.fate = Fate::CancelDue;
+            } else {
+                entry.machine.on_transport_error(&mut wants);
+            }
             self.no_response(tx, owner, 503, format!("connection: {why}"));
             self.run_client(tx, wants, None, now);
         }
