@@ -92,6 +92,8 @@ pub struct ClientEntry {
     taken: Option<Box<[u8]>>,
     /// ACKs by the To tag of their 2xx, sent again with each repetition of it (RFC 3261 §13.2.2.4).
     acks: Vec<(Box<[u8]>, Flow, Bytes)>,
+    /// To tags of 2xx that nobody takes: each gets one ACK and one BYE, however often it comes while a name is looked up.
+    strays: Vec<Box<[u8]>>,
 }
 
 impl ClientEntry {
@@ -202,7 +204,7 @@ impl B2bua {
         let branch: Box<[u8]> = branch.as_bytes().into();
         self.open_client(
             tx,
-            ClientEntry { machine, owner, flow, branch, cancel: false, fate: Fate::Wanted, way, taken: None, acks: Vec::new() },
+            ClientEntry { machine, owner, flow, branch, cancel: false, fate: Fate::Wanted, way, taken: None, acks: Vec::new(), strays: Vec::new() },
         );
         self.run_client(tx, wants, None, now);
     }
@@ -394,6 +396,7 @@ impl B2bua {
                 way: Way::Direct,
                 taken: None,
                 acks: Vec::new(),
+                strays: Vec::new(),
             },
         );
         self.run_client(tx, wants, None, now);
@@ -520,10 +523,11 @@ impl B2bua {
     }
 
     fn end_stray(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
-        let Some(entry) = self.clients.get(&tx) else { return };
-        if entry.acks.len() >= ACKS_MAX {
+        let Some(entry) = self.clients.get_mut(&tx) else { return };
+        if entry.strays.len() >= ACKS_MAX || entry.strays.contains(&tag) {
             return;
         }
+        entry.strays.push(tag.clone());
         let (flow, side) = (entry.flow, entry.owner.map_or(Side::Callee, |o| o.side));
         let Some((dialog, ack, bye)) = ack_and_bye(entry.machine.request(), response) else { return };
         let to = Whither::Uri(dialog.next_hop().into());
