@@ -117,6 +117,13 @@ pub enum Query {
     Ack { invite: ClientTxId, draft: Box<Draft>, port: u16, transport: Transport, side: Side, tag: Box<[u8]> },
 }
 
+/// A name that the resolver was asked for, and all that waits for it: in order, for the requests of a dialog must leave in order.
+#[derive(Debug)]
+pub struct Asked {
+    name: CompactString,
+    waiting: Vec<Query>,
+}
+
 /// A place to send to, or a name to ask for first.
 enum Place {
     At(Target),
@@ -234,21 +241,34 @@ impl B2bua {
     }
 
     fn ask(&mut self, name: CompactString, query: Query, _now: Time) {
+        if let Some(asked) = self.names.get(&name).and_then(|id| self.queries.get_mut(id)) {
+            if asked.waiting.len() >= QUERIES_MAX {
+                return self.query_failed(query, "too many requests wait for one name".into());
+            }
+            return asked.waiting.push(query);
+        }
         if self.queries.len() >= QUERIES_MAX {
             return self.query_failed(query, "too many names under way".into());
         }
         let id = QueryId(self.mint.number());
-        self.queries.insert(id, query);
+        self.names.insert(name.clone(), id);
+        self.queries.insert(id, Asked { name: name.clone(), waiting: vec![query] });
         self.actions.push_back(Action::Resolve { query: id, name });
     }
 
     pub(super) fn on_resolved(&mut self, query: QueryId, result: Result<Vec<Reach>, String>, now: Time) {
-        let Some(waiting) = self.queries.remove(&query) else { return };
-        let ip = match result.map(|all| all.first().map(|r| r.ip)) {
-            Ok(Some(ip)) => ip,
-            Ok(None) => return self.query_failed(waiting, "name has no address".into()),
-            Err(why) => return self.query_failed(waiting, why),
-        };
+        let Some(asked) = self.queries.remove(&query) else { return };
+        self.names.remove(&asked.name);
+        let found = result.and_then(|all| all.first().map(|r| r.ip).ok_or_else(|| "name has no address".into()));
+        for waiting in asked.waiting {
+            match &found {
+                Ok(ip) => self.query_answered(waiting, *ip, now),
+                Err(why) => self.query_failed(waiting, why.clone()),
+            }
+        }
+    }
+
+    fn query_answered(&mut self, waiting: Query, ip: IpAddr, now: Time) {
         match waiting {
             Query::Request { tx, draft, slim, port, transport, owner } => {
                 let target = Target { transport, addr: SocketAddr::new(ip, port) };
@@ -366,7 +386,9 @@ impl B2bua {
     }
 
     fn forget_queries(&mut self, tx: ClientTxId) {
-        self.queries.retain(|_, q| !matches!(q, Query::Request { tx: waiting, .. } if *waiting == tx));
+        for asked in self.queries.values_mut() {
+            asked.waiting.retain(|q| !matches!(q, Query::Request { tx: waiting, .. } if *waiting == tx));
+        }
     }
 
     fn cancel_if_due(&mut self, invite: ClientTxId, now: Time) {
