@@ -71,7 +71,7 @@ impl B2bua {
                 self.actions.push_back(Action::Dropped { remote, why: "stranger" });
             }
             Ok(message) if message.is_request() => self.on_request(message, Source { flow, remote, local }, now),
-            Ok(message) => self.on_response(message, remote, now),
+            Ok(message) => self.on_response(message, flow, remote, now),
         }
     }
 
@@ -89,7 +89,7 @@ impl B2bua {
         self.actions.push_back(Action::Close { flow });
         if let Flow::Stream(conn) = flow {
             self.flows.lost(conn);
-            self.stream_gone(conn, "framing lost", now);
+            self.stream_gone(conn, true, "framing lost", now);
         }
     }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use compact_str::CompactString;
 
 use crate::b2bua::calls::CallEntry;
 use crate::b2bua::calls::Later;
@@ -30,8 +31,8 @@ use crate::b2bua::io::Counts;
 use crate::b2bua::io::Input;
 use crate::b2bua::io::Reach;
 use crate::b2bua::io::Reply as CommandReply;
+use crate::b2bua::outbound::Asked;
 use crate::b2bua::outbound::ClientEntry;
-use crate::b2bua::outbound::Query;
 use crate::b2bua::peers::Standing;
 use crate::b2bua::ports::Ledger;
 use crate::b2bua::timers::Owner;
@@ -116,7 +117,9 @@ pub struct B2bua {
     /// Ordered, so that a walk over all calls is the same in every run.
     calls: BTreeMap<CallHandle, Box<CallEntry>>,
     owners: Map<LocalTag, (CallHandle, Side)>,
-    queries: Map<QueryId, Query>,
+    queries: Map<QueryId, Asked>,
+    /// The query that is under way for a name.
+    names: Map<CompactString, QueryId>,
     /// Records under way, oldest first.
     records: VecDeque<(RecordId, CallHandle, Marker)>,
     rate: Rate,
@@ -154,7 +157,8 @@ impl B2bua {
             branches: Map::with_hasher(hasher.clone()),
             calls: BTreeMap::new(),
             owners: Map::with_hasher(hasher.clone()),
-            queries: Map::with_hasher(hasher),
+            queries: Map::with_hasher(hasher.clone()),
+            names: Map::with_hasher(hasher),
             records: VecDeque::new(),
             rate: Rate::new(config.node.max_cps, now),
             drain: Drain::No,

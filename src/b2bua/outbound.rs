@@ -99,6 +99,8 @@ pub struct ClientEntry {
     taken: Option<Box<[u8]>>,
     /// ACKs by the To tag of their 2xx, sent again with each repetition of it (RFC 3261 §13.2.2.4).
     acks: Vec<(Box<[u8]>, Flow, Bytes)>,
+    /// To tags of 2xx that nobody takes: each gets one ACK and one BYE, however often it comes while a name is looked up.
+    strays: Vec<Box<[u8]>>,
 }
 
 impl ClientEntry {
@@ -120,6 +122,13 @@ impl ClientEntry {
 pub enum Query {
     Request { tx: ClientTxId, draft: Box<Draft>, slim: Option<Box<Draft>>, port: u16, transport: Transport, owner: Option<ClientOwner> },
     Ack { invite: ClientTxId, draft: Box<Draft>, port: u16, transport: Transport, side: Side, tag: Box<[u8]> },
+}
+
+/// A name that the resolver was asked for, and all that waits for it: in order, for the requests of a dialog must leave in order.
+#[derive(Debug)]
+pub struct Asked {
+    name: CompactString,
+    waiting: Vec<Query>,
 }
 
 /// A place to send to, or a name to ask for first.
@@ -220,7 +229,19 @@ impl B2bua {
         let remote = self.far_end(flow);
         self.open_client(
             tx,
-            ClientEntry { machine, owner, flow, remote, branch, cancel: false, fate: Fate::Wanted, way, taken: None, acks: Vec::new() },
+            ClientEntry {
+                machine,
+                owner,
+                flow,
+                remote,
+                branch,
+                cancel: false,
+                fate: Fate::Wanted,
+                way,
+                taken: None,
+                acks: Vec::new(),
+                strays: Vec::new(),
+            },
         );
         self.run_client(tx, wants, None, now);
     }
@@ -250,21 +271,34 @@ impl B2bua {
     }
 
     fn ask(&mut self, name: CompactString, query: Query, now: Time) {
+        if let Some(asked) = self.names.get(&name).and_then(|id| self.queries.get_mut(id)) {
+            if asked.waiting.len() >= self.limits.queries {
+                return self.query_failed(query, "too many requests wait for one name".into(), now);
+            }
+            return asked.waiting.push(query);
+        }
         if self.queries.len() >= self.limits.queries {
             return self.query_failed(query, "too many names under way".into(), now);
         }
         let id = QueryId(self.mint.number());
-        self.queries.insert(id, query);
+        self.names.insert(name.clone(), id);
+        self.queries.insert(id, Asked { name: name.clone(), waiting: vec![query] });
         self.actions.push_back(Action::Resolve { query: id, name });
     }
 
     pub(super) fn on_resolved(&mut self, query: QueryId, result: Result<Vec<Reach>, String>, now: Time) {
-        let Some(waiting) = self.queries.remove(&query) else { return };
-        let ip = match result.map(|all| all.first().map(|r| r.ip)) {
-            Ok(Some(ip)) => ip,
-            Ok(None) => return self.query_failed(waiting, "name has no address".into(), now),
-            Err(why) => return self.query_failed(waiting, why, now),
-        };
+        let Some(asked) = self.queries.remove(&query) else { return };
+        self.names.remove(&asked.name);
+        let found = result.and_then(|all| all.first().map(|r| r.ip).ok_or_else(|| "name has no address".into()));
+        for waiting in asked.waiting {
+            match &found {
+                Ok(ip) => self.query_answered(waiting, *ip, now),
+                Err(why) => self.query_failed(waiting, why.clone(), now),
+            }
+        }
+    }
+
+    fn query_answered(&mut self, waiting: Query, ip: IpAddr, now: Time) {
         match waiting {
             Query::Request { tx, draft, slim, port, transport, owner } => {
                 let target = Target { transport, addr: SocketAddr::new(ip, port) };
@@ -420,7 +454,9 @@ impl B2bua {
     }
 
     fn forget_queries(&mut self, tx: ClientTxId) {
-        self.queries.retain(|_, q| !matches!(q, Query::Request { tx: waiting, .. } if *waiting == tx));
+        for asked in self.queries.values_mut() {
+            asked.waiting.retain(|q| !matches!(q, Query::Request { tx: waiting, .. } if *waiting == tx));
+        }
     }
 
     fn cancel_if_due(&mut self, invite: ClientTxId, now: Time) {
@@ -451,6 +487,7 @@ impl B2bua {
                 way: Way::Direct,
                 taken: None,
                 acks: Vec::new(),
+                strays: Vec::new(),
             },
         );
         self.run_client(tx, wants, None, now);
@@ -459,7 +496,7 @@ impl B2bua {
 
     // ---- back in
 
-    pub(super) fn on_response(&mut self, response: Message, remote: SocketAddr, now: Time) {
+    pub(super) fn on_response(&mut self, response: Message, flow: Flow, remote: SocketAddr, now: Time) {
         let key = match (response.check(), response.via()) {
             (Ok(()), Ok(via)) => via.branch().map(|b| (Box::<[u8]>::from(b), *response.method() == Method::CANCEL)),
             _ => None,
@@ -470,6 +507,10 @@ impl B2bua {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
         if matches!(entry.way, Way::Trial { .. }) {
             entry.way = Way::Long;
+        }
+        // RFC 3261 §18.2.2: over a new connection when that of the request is gone; a CANCEL or an ACK goes there, too.
+        if matches!((entry.flow, flow), (Flow::Stream(old), Flow::Stream(_)) if self.flows.conn(old).is_none()) {
+            entry.flow = flow;
         }
         let mut wants = Vec::new();
         entry.machine.on_response(&response, now, &mut wants);
@@ -582,10 +623,11 @@ impl B2bua {
     }
 
     fn end_stray(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
-        let Some(entry) = self.clients.get(&tx) else { return };
-        if entry.acks.len() >= ACKS_MAX {
+        let Some(entry) = self.clients.get_mut(&tx) else { return };
+        if entry.strays.len() >= ACKS_MAX || entry.strays.contains(&tag) {
             return;
         }
+        entry.strays.push(tag.clone());
         let (flow, side) = (entry.flow, entry.owner.map_or(Side::Callee, |o| o.side));
         let Some((dialog, ack, bye)) = ack_and_bye(entry.machine.request(), response) else { return };
         let to = Whither::Uri(dialog.next_hop().into());
@@ -696,15 +738,17 @@ impl B2bua {
         match flow {
             Flow::Stream(conn) => {
                 self.flows.lost(conn);
-                self.stream_gone(conn, text, now);
+                let written = !matches!(why, LossReason::NotConnected(_));
+                self.stream_gone(conn, written, text, now);
             }
             // ICMP is a hint that anybody may forge; timers decide (RFC 3261 §18.4 leaves it to us).
             Flow::Udp { .. } => {}
         }
     }
 
-    /// What still waited for a first answer on this stream hears of it (RFC 3261 §17.1.4).
-    pub(super) fn stream_gone(&mut self, conn: ConnId, why: &str, now: Time) {
+    /// What still waited for a first answer on this stream hears of it (RFC 3261 §17.1.4). An INVITE that was written may have
+    /// arrived: its transaction stays, so that an answer over another connection is cancelled, or acknowledged and ended.
+    pub(super) fn stream_gone(&mut self, conn: ConnId, written: bool, why: &str, now: Time) {
         for tx in self.clients_on(Flow::Stream(conn)) {
             let Some(entry) = self.clients.get_mut(&tx) else { continue };
             if matches!(entry.way, Way::Trial { .. }) {
@@ -716,7 +760,11 @@ impl B2bua {
             }
             let owner = entry.owner.filter(|_| entry.fate == Fate::Wanted);
             let mut wants = Vec::new();
-            entry.machine.on_transport_error(&mut wants);
+            if written && owner.is_some_and(|o| o.used == Use::Invite) {
+                entry.fate = Fate::CancelDue;
+            } else {
+                entry.machine.on_transport_error(&mut wants);
+            }
             self.no_response(tx, owner, 503, format!("connection: {why}"));
             self.run_client(tx, wants, None, now);
         }
