@@ -180,11 +180,6 @@ impl Call {
         self.with_escalation(cx, |e, now, wants| e.on_contact_gone(bye, now, wants));
     }
 
-    /// What was accepted is settled before its call goes.
-    pub(super) fn give_up_escalation(&mut self, why: &str, cx: &mut Cx<'_>) {
-        self.with_escalation(cx, |e, _, wants| e.on_given_up(why, wants));
-    }
-
     pub(super) fn handover_timed_out(&mut self, cx: &mut Cx<'_>) {
         self.with_escalation(cx, |e, now, wants| e.on_timeout(now, wants));
     }

@@ -262,7 +262,6 @@ impl Call {
 
     /// An operator, the drain deadline, or the panic wall ends the call.
     pub fn hang_up(&mut self, why: &str, cx: &mut Cx<'_>) {
-        self.give_up_escalation(why, cx);
         if !matches!(self.state, State::Clearing { .. } | State::Over) {
             self.abandon_handover(cx);
             let reason = reason_line(41, why);
