@@ -33,7 +33,9 @@ use crate::wire::method::Method;
 #[derive(Debug)]
 pub struct ServerEntry {
     machine: Server,
-    pub request: Message,
+    method: Method,
+    /// Until its final answer: after that only the machine's last response is of use, and there are many that wait for their timers.
+    request: Option<Message>,
     pub remote: SocketAddr,
     pub flow: Flow,
     /// Where responses go when a stream is lost (RFC 3261 §18.2.2).
@@ -137,7 +139,7 @@ impl B2bua {
             self.merged.insert(merge, tx);
         }
         self.server_keys.insert(key.clone(), tx);
-        let entry = ServerEntry { machine, request: request.clone(), remote: source.remote, flow, via_addr, owner: None, key, merge };
+        let entry = ServerEntry { machine, method: request.method().clone(), request: Some(request.clone()), remote: source.remote, flow, via_addr, owner: None, key, merge };
         self.servers.insert(tx, entry);
         tx
     }
@@ -248,7 +250,8 @@ impl B2bua {
     pub(super) fn respond(&mut self, tx: ServerTxId, reply: Reply, now: Time) {
         let Some(entry) = self.servers.get(&tx) else { return };
         let tag = if reply.status > 100 && reply.tag.is_none() { Some(self.mint.local_tag()) } else { reply.tag.clone() };
-        let draft = draft_reply(&entry.request, entry.remote, &reply, tag.as_ref());
+        let Some(request) = &entry.request else { return };
+        let draft = draft_reply(request, entry.remote, &reply, tag.as_ref());
         let (owner, bytes) = (entry.owner, draft.print(None));
         if let Some((call, side)) = owner
             && self.report_messages
@@ -259,6 +262,9 @@ impl B2bua {
         let Some(entry) = self.servers.get_mut(&tx) else { return };
         let mut wants = Vec::new();
         entry.machine.respond(reply.status, bytes, now, &mut wants);
+        if reply.status >= 200 {
+            entry.request = None;
+        }
         self.run_server(tx, wants, now);
     }
 
@@ -271,7 +277,7 @@ impl B2bua {
 
     /// Whether this answer is a 2xx to BYE, and on which side.
     pub(super) fn is_farewell(&self, tx: ServerTxId, status: u16) -> Option<Side> {
-        let entry = self.servers.get(&tx).filter(|e| *e.request.method() == Method::BYE && (200..300).contains(&status))?;
+        let entry = self.servers.get(&tx).filter(|e| e.method == Method::BYE && (200..300).contains(&status))?;
         entry.owner.map(|(_, side)| side)
     }
 
