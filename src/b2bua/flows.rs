@@ -118,9 +118,17 @@ impl Flows {
         self.listeners.iter().find(|(_, l)| l.is_ipv6() == v6).map_or_else(unspecified, |(_, l)| l.ip())
     }
 
+    /// `local`, when we listen there; else the listener's own address. The way to a peer may start at an address that nobody listens
+    /// on: a host with several, or a floating one.
+    fn listened(&self, local: IpAddr) -> IpAddr {
+        let mut family = self.listeners.iter().map(|(_, l)| l.ip()).filter(|ip| ip.is_ipv4() == local.is_ipv4());
+        let first = family.clone().next().unwrap_or(local);
+        if family.any(|ip| ip == local || ip.is_unspecified()) { local } else { first }
+    }
+
     /// Our face towards a peer of `side`; `local` is our address on the way there.
     pub fn face(&self, config: &Config, side: Side, transport: Transport, local: IpAddr) -> Face {
-        let ip = advertised(&side_advertise(config, side), &config.sip.advertise, local);
+        let ip = advertised(&side_advertise(config, side), &config.sip.advertise, self.listened(local));
         Face { host: print_host(ip), port: self.port(transport, local.is_ipv6()), transport }
     }
 

@@ -289,6 +289,22 @@ impl Escalation {
         }
     }
 
+    /// We end the call ourselves (drain, an operator): there is no time left to hear what becomes of it.
+    pub fn on_given_up(&mut self, why: &str, out: &mut Vec<Out>) {
+        match self.state {
+            State::Settled(_) => return,
+            // The 202 or 200 is still due.
+            State::Recording { .. } => out.push(Out::Accepted { durable: false }),
+            State::Requesting { .. } => {
+                self.unanswered += 1;
+                out.push(Out::Cancel);
+            }
+            State::Marking { .. } | State::Pausing { .. } | State::Settling { .. } => {}
+        }
+        self.why = if self.why.is_empty() { why.to_owned() } else { format!("{why}; {}", self.why) };
+        self.settle_failed(out);
+    }
+
     /// The deadline has come.
     pub fn on_timeout(&mut self, now: Time, out: &mut Vec<Out>) {
         if self.deadline().is_none_or(|at| at > now) {
