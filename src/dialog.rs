@@ -12,6 +12,8 @@ use crate::wire::message::Name;
 use crate::wire::method::Method;
 use crate::wire::uri::Uri;
 
+/// How far ahead of a copy of its dialog a BYE jumps: further than the requests that one call can have sent since.
+const PARTING_CSEQ_STEP: u32 = 1_000_000;
 /// Record-Route entries kept of one message; more than any real path has.
 pub const ROUTES_MAX: usize = 16;
 
@@ -48,7 +50,7 @@ impl Dialog {
             local,
             local_tag,
             remote: request.value(Name::From)?.into(),
-            remote_target: request.contact()?.uri.into(),
+            remote_target: without_headers(request.contact()?.uri).into(),
             route_set: routes(request),
             local_seq: 0,
             remote_seq: request.cseq().ok().map(|c| c.number),
@@ -66,7 +68,7 @@ impl Dialog {
             remote_tag: RemoteTag::new(response.to_tag().unwrap_or_default()),
             local: request.value(Name::From)?.into(),
             remote: response.value(Name::To)?.into(),
-            remote_target: response.contact().map_or(request.uri(), |c| c.uri).into(),
+            remote_target: without_headers(response.contact().map_or(request.uri(), |c| c.uri)).into(),
             route_set,
             local_seq: request.cseq().ok()?.number,
             remote_seq: None,
@@ -104,7 +106,7 @@ impl Dialog {
     /// A target refresh (RFC 3261 §12.2.1.2, §12.2.2): the Contact of a re-INVITE, UPDATE, or of a 2xx to one.
     pub fn refresh_target(&mut self, message: &Message) {
         if let Some(contact) = message.contact() {
-            self.remote_target = contact.uri.into();
+            self.remote_target = without_headers(contact.uri).into();
         }
     }
 
@@ -112,6 +114,12 @@ impl Dialog {
     pub fn request(&mut self, method: Method) -> Draft {
         self.local_seq += 1;
         self.draft(method, self.local_seq)
+    }
+
+    /// The BYE of a dialog whose owner broke: its CSeq is above all that the owner can have sent after this copy was taken.
+    pub fn parting_bye(mut self) -> Draft {
+        self.local_seq = self.local_seq.saturating_add(PARTING_CSEQ_STEP);
+        self.request(Method::BYE)
     }
 
     /// The ACK to a 2xx of the request with this CSeq number (RFC 3261 §13.2.2.4).
@@ -135,7 +143,7 @@ impl Dialog {
 
     fn draft(&self, method: Method, number: u32) -> Draft {
         let strict = self.route_set.first().filter(|r| !is_loose(r)).and_then(|r| NameAddr::parse(r));
-        let mut draft = Draft::request(method.clone(), strict.map_or(&self.remote_target, |s| s.uri));
+        let mut draft = Draft::request(method.clone(), strict.map_or(&self.remote_target, |s| without_headers(s.uri)));
         draft.put("Max-Forwards", "70");
         draft.put("From", &self.local).put("To", &self.remote).put("Call-ID", self.call_id.as_str());
         draft.put("CSeq", format!("{number} {method}"));
@@ -153,6 +161,14 @@ impl Dialog {
 /// Record-Route values in order, at most `ROUTES_MAX`.
 fn routes(message: &Message) -> Vec<Box<[u8]>> {
     message.elements(Name::RecordRoute).take(ROUTES_MAX).map(Into::into).collect()
+}
+
+/// RFC 3261 §19.1.1, table 1: a Contact or Route may have headers after `?`, a Request-URI may not.
+fn without_headers(uri: &[u8]) -> &[u8] {
+    match Uri::parse(uri) {
+        Some(Uri::Sip(parsed)) => parsed.headers.map_or(uri, |h| uri.get(..uri.len().saturating_sub(h.len() + 1)).unwrap_or(uri)),
+        _ => uri,
+    }
 }
 
 fn is_loose(route: &[u8]) -> bool {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::Map;
+use crate::b2bua::inbound::ServerEntry;
 use crate::b2bua::inbound::Source;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Entry;
@@ -26,6 +27,8 @@ use crate::call::out::Cx;
 use crate::call::out::Hop;
 use crate::call::out::Out;
 use crate::call::out::Reply;
+use crate::call::out::Use;
+use crate::call::out::Whither;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
 use crate::call::rules::Refusal;
@@ -34,6 +37,7 @@ use crate::call::rules::Situation;
 use crate::call::rules::TargetName;
 use crate::call::rules::Transport;
 use crate::call::rules::Verdict;
+use crate::dialog::Dialog;
 use crate::ids::CallHandle;
 use crate::ids::CallId;
 use crate::ids::ClientTxId;
@@ -57,13 +61,21 @@ pub struct CallEntry {
     call: Call,
     id: CallId,
     contact: Option<ContactId>,
-    invite_tx: ServerTxId,
     tags: Vec<LocalTag>,
     /// Lent out, and not given back by the call.
     pairs: Vec<PortPair>,
-    /// The stream that each side's last message came on.
-    streams: [Option<Flow>; 2],
+    /// What each side's last message came on.
+    flows: [Option<Flow>; 2],
+    /// What it takes to say BYE to each side without the call's help.
+    partings: [Option<Box<Dialog>>; 2],
+    /// Our last INVITE.
+    invite_out: Option<ClientTxId>,
+    /// Requests of the peers that may still be unanswered.
+    open: Vec<ServerTxId>,
 }
+
+/// Answered requests are forgotten when a call has so many open ones.
+const OPEN_REQUESTS_SWEPT_AT: usize = 16;
 
 /// What a call is told once the present step is done.
 #[derive(Debug)]
@@ -136,10 +148,19 @@ impl B2bua {
             return self.respond(tx, Reply::new(400).reason("Bad SDP"), now);
         }
         let id = self.mint.call_id();
-        match self.verdict(invite, source, &id, now) {
+        let Ok(verdict) = catch_unwind(AssertUnwindSafe(|| self.verdict(invite, source, &id, now))) else {
+            return self.never_began(tx, &id, now);
+        };
+        match verdict {
             Verdict::Refusal(refusal) => self.refuse_call(tx, invite, source, id, refusal, now),
             Verdict::Plan(plan) => self.start_call(tx, invite, source, id, *plan, now),
         }
+    }
+
+    /// A bug before there was a call: this INVITE gets 500, and nothing else is touched.
+    fn never_began(&mut self, tx: ServerTxId, id: &CallId, now: Time) {
+        self.report(id, None, Fact::Broken { what: "admission of an INVITE panicked; it is refused" }, now);
+        self.respond(tx, Reply::new(500), now);
     }
 
     fn verdict(&mut self, invite: &Message, source: Source, id: &CallId, now: Time) -> Verdict {
@@ -209,9 +230,16 @@ impl B2bua {
             callee_media: (callee_pair, self.flows.media_ip(&self.config, Side::Callee, callee_pair.ip, callee_local)),
         };
         let mut outs = Vec::new();
-        let started = Call::start(start, plan, &mut Cx { mint: &mut self.mint, out: &mut outs, now });
+        let mint = &mut self.mint;
+        let started = catch_unwind(AssertUnwindSafe(|| Call::start(start, plan, &mut Cx { mint, out: &mut outs, now })));
         match started {
-            Err(no) => {
+            Err(_) => {
+                for pair in [caller_pair, callee_pair] {
+                    self.give_back(pair, now);
+                }
+                self.never_began(tx, &id, now);
+            }
+            Ok(Err(no)) => {
                 for pair in [caller_pair, callee_pair] {
                     self.give_back(pair, now);
                 }
@@ -219,15 +247,17 @@ impl B2bua {
                 let refusal = Refusal { status: 488, reason: "".into(), headers: Vec::new(), why };
                 self.refuse_call(tx, invite, source, id, refusal, now);
             }
-            Ok(call) => {
+            Ok(Ok(call)) => {
                 let entry = CallEntry {
                     call,
                     id,
                     contact,
-                    invite_tx: tx,
                     tags: Vec::new(),
                     pairs: vec![caller_pair, callee_pair],
-                    streams: [None, None],
+                    flows: [None, None],
+                    partings: [None, None],
+                    invite_out: None,
+                    open: vec![tx],
                 };
                 self.calls.insert(handle, Box::new(entry));
                 self.keep_flow(handle, Side::Caller, source.flow);
@@ -279,13 +309,34 @@ impl B2bua {
     /// Half-made actions are dropped; what the stairwell holds of the call is given back.
     fn call_broke(&mut self, handle: CallHandle, now: Time) {
         let Some(entry) = self.calls.get(&handle) else { return };
-        let (id, contact, invite_tx) = (entry.id.clone(), entry.contact.clone(), entry.invite_tx);
+        let (id, contact, open) = (entry.id.clone(), entry.contact.clone(), entry.open.clone());
+        let (partings, invite_out) = (entry.partings.clone(), entry.invite_out);
         self.report(&id, contact.as_ref(), Fact::Broken { what: "the call's machine panicked; the call is ended" }, now);
-        self.respond(invite_tx, Reply::new(500), now);
+        for tx in open {
+            self.answer_if_open(tx, 500, now);
+        }
+        if let Some(invite) = invite_out {
+            self.disown(invite, now);
+        }
+        for (side, dialog) in [Side::Caller, Side::Callee].into_iter().zip(partings) {
+            if let Some(dialog) = dialog {
+                self.part(handle, side, *dialog, now);
+            }
+        }
         for side in [Side::Caller, Side::Callee] {
             self.actions.push_back(Action::Media { call: handle, side, order: MediaOrder::Close });
         }
         self.remove_call(handle, now);
+    }
+
+    /// BYE to a leg whose call can not say it any more.
+    fn part(&mut self, call: CallHandle, side: Side, dialog: Dialog, now: Time) {
+        let to = Whither::Uri(dialog.next_hop().into());
+        let mut draft = dialog.parting_bye();
+        draft.put("Reason", "Q.850;cause=41;text=\"internal error\"");
+        let owner = Some(ClientOwner { call, side, used: Use::Bye });
+        let out = Outgoing { tx: ClientTxId(self.mint.number()), draft: Box::new(draft), slim: None, owner };
+        self.request(out, &to, now);
     }
 
     fn dispatch(&mut self, handle: CallHandle, outs: Vec<Out>, now: Time) {
@@ -299,14 +350,33 @@ impl B2bua {
 
     fn dispatch_one(&mut self, handle: CallHandle, out: Out, now: Time) {
         match out {
-            Out::Respond { tx, reply } => self.respond(tx, *reply, now),
+            Out::Respond { tx, reply } => {
+                if let Some(side) = self.is_farewell(tx, reply.status)
+                    && let Some(entry) = self.calls.get_mut(&handle)
+                {
+                    entry.partings[at(side)] = None;
+                }
+                self.respond(tx, *reply, now);
+            }
             Out::Repeat { tx } => self.repeat(tx, now),
             Out::Request { tx, draft, slim, to, used, side } => {
                 let owner = Some(ClientOwner { call: handle, side, used });
+                if let Some(entry) = self.calls.get_mut(&handle) {
+                    match used {
+                        Use::Invite => entry.invite_out = Some(tx),
+                        Use::Bye => entry.partings[at(side)] = None,
+                        Use::Notify | Use::Passed(_) => {}
+                    }
+                }
                 self.request(Outgoing { tx, draft, slim, owner }, &to, now);
             }
             Out::Ack { invite, draft, to, side } => self.ack(invite, draft, &to, handle, side, now),
             Out::Abandon { invite } => self.abandon(invite, now),
+            Out::Confirmed { side, dialog } => {
+                if let Some(entry) = self.calls.get_mut(&handle) {
+                    entry.partings[at(side)] = Some(dialog);
+                }
+            }
             Out::Own { tag, side } => {
                 if let Some(entry) = self.calls.get_mut(&handle) {
                     entry.tags.push(tag.clone());
@@ -335,6 +405,12 @@ impl B2bua {
     fn remove_call(&mut self, handle: CallHandle, now: Time) {
         self.wheel.set(Owner::Call(handle), None);
         let Some(entry) = self.calls.remove(&handle) else { return };
+        // RFC 3261 §15.1.2: what is still unanswered when the dialog ends gets 487.
+        for tx in &entry.open {
+            self.answer_if_open(*tx, 487, now);
+        }
+        // A stuck journal must not collect what nobody waits for.
+        self.records.retain(|(_, call, _)| *call != handle);
         for tag in &entry.tags {
             self.owners.remove(tag);
         }
@@ -351,24 +427,48 @@ impl B2bua {
 
     pub(super) fn on_later(&mut self, later: Later, now: Time) {
         match later {
-            Later::NoResponse { owner: ClientOwner { call, side, used }, tx, status, why } => {
-                self.with_call(call, now, |c, cx| c.on_no_response(side, tx, used, status, why, cx));
+            Later::NoResponse { owner, tx, status, why } => {
+                let ClientOwner { call, side, used } = owner;
+                if !self.passed_for_nobody(owner, status, now) {
+                    self.with_call(call, now, |c, cx| c.on_no_response(side, tx, used, status, why, cx));
+                }
             }
             Later::Unacknowledged { call, side } => self.with_call(call, now, |c, cx| c.on_unacknowledged(side, cx)),
         }
     }
 
-    // ---- the stream of a leg
+    /// A request of this call that must be answered, at the latest when the call ends.
+    pub(super) fn keep_open(&mut self, call: CallHandle, tx: ServerTxId) {
+        let servers = &self.servers;
+        if let Some(entry) = self.calls.get_mut(&call) {
+            if entry.open.len() >= OPEN_REQUESTS_SWEPT_AT {
+                entry.open.retain(|open| servers.get(open).is_some_and(ServerEntry::is_pending));
+            }
+            entry.open.push(tx);
+        }
+    }
+
+    /// The tag that this call's answers to its INVITE begin with.
+    pub(super) fn first_tag(&self, call: CallHandle) -> Option<LocalTag> {
+        self.calls.get(&call)?.tags.first().cloned()
+    }
+
+    // ---- the flow of a leg
 
     /// In-dialog requests go where the peer last spoke, when that is a stream.
     pub(super) fn keep_flow(&mut self, call: CallHandle, side: Side, flow: Flow) {
         if let Some(entry) = self.calls.get_mut(&call) {
-            entry.streams[at(side)] = matches!(flow, Flow::Stream(_)).then_some(flow);
+            entry.flows[at(side)] = Some(flow);
         }
     }
 
+    /// Where that peer was last heard, whatever its Contact says.
+    pub(super) fn last_flow(&self, call: CallHandle, side: Side) -> Option<Flow> {
+        self.calls.get(&call)?.flows[at(side)]
+    }
+
     pub(super) fn live_stream(&self, call: CallHandle, side: Side) -> Option<Flow> {
-        let flow = self.calls.get(&call)?.streams[at(side)]?;
+        let flow = self.last_flow(call, side)?;
         matches!(flow, Flow::Stream(conn) if self.flows.conn(conn).is_some()).then_some(flow)
     }
 

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::b2bua::B2bua;
-use crate::b2bua::SERVER_TRANSACTIONS_MAX;
 use crate::b2bua::calls::Later;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
@@ -34,7 +33,9 @@ use crate::wire::method::Method;
 #[derive(Debug)]
 pub struct ServerEntry {
     machine: Server,
-    pub request: Message,
+    method: Method,
+    /// Until its final answer: after that only the machine's last response is of use, and there are many that wait for their timers.
+    request: Option<Message>,
     pub remote: SocketAddr,
     pub flow: Flow,
     /// Where responses go when a stream is lost (RFC 3261 §18.2.2).
@@ -52,6 +53,13 @@ pub struct Source {
     pub local: SocketAddr,
 }
 
+impl ServerEntry {
+    /// No final answer yet.
+    pub fn is_pending(&self) -> bool {
+        self.machine.is_pending()
+    }
+}
+
 impl B2bua {
     pub(super) fn on_sip(&mut self, flow: Flow, remote: SocketAddr, local: SocketAddr, bytes: Bytes, now: Time) {
         if self.standing(remote, true).is_stranger() {
@@ -60,8 +68,12 @@ impl B2bua {
         self.flows.saw(remote.ip(), local.ip());
         match Message::parse(bytes) {
             Err(e) => self.actions.push_back(Action::Dropped { remote, why: e.why }),
+            // An allow entry with a port lets in that port only, outside a dialog (product.md §2).
+            Ok(message) if message.is_request() && message.to_tag().is_none() && self.standing(remote, false).is_stranger() => {
+                self.actions.push_back(Action::Dropped { remote, why: "stranger" });
+            }
             Ok(message) if message.is_request() => self.on_request(message, Source { flow, remote, local }, now),
-            Ok(message) => self.on_response(message, remote, now),
+            Ok(message) => self.on_response(message, flow, remote, now),
         }
     }
 
@@ -71,6 +83,7 @@ impl B2bua {
         if !self.standing(remote, true).is_stranger()
             && let Ok(message) = Message::parse(head)
             && message.is_request()
+            && *message.method() != Method::ACK
         {
             let reason = message.check().err().map_or_else(|| "Bad Framing".to_string(), |d| d.reason.to_string());
             self.refuse_stateless(&message, Source { flow, remote, local }, Reply::new(400).reason(reason));
@@ -78,7 +91,7 @@ impl B2bua {
         self.actions.push_back(Action::Close { flow });
         if let Flow::Stream(conn) = flow {
             self.flows.lost(conn);
-            self.stream_gone(conn, "framing lost", now);
+            self.stream_gone(conn, true, "framing lost", now);
         }
     }
 
@@ -96,7 +109,7 @@ impl B2bua {
         if *request.method() == Method::ACK {
             return self.on_ack(&request, source, now);
         }
-        if self.servers.len() >= SERVER_TRANSACTIONS_MAX {
+        if self.servers.len() >= self.limits.server_transactions {
             return self.refuse_stateless(&request, source, Reply::new(503).reason("Too Many Transactions").header("Retry-After", "5"));
         }
         let merge = MergeKey::of(&request);
@@ -115,7 +128,7 @@ impl B2bua {
     fn open_server(&mut self, request: &Message, source: Source, key: ServerKey, merge: Option<MergeKey>, now: Time) -> ServerTxId {
         let tx = ServerTxId(self.mint.number());
         let reliable = self.flows.transport(source.flow).is_reliable();
-        let via_addr = via_address(request, source.remote);
+        let via_addr = via_address(request, source.remote, reliable);
         let flow = match source.flow {
             Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_addr },
             stream => stream,
@@ -126,7 +139,7 @@ impl B2bua {
             self.merged.insert(merge, tx);
         }
         self.server_keys.insert(key.clone(), tx);
-        let entry = ServerEntry { machine, request: request.clone(), remote: source.remote, flow, via_addr, owner: None, key, merge };
+        let entry = ServerEntry { machine, method: request.method().clone(), request: Some(request.clone()), remote: source.remote, flow, via_addr, owner: None, key, merge };
         self.servers.insert(tx, entry);
         tx
     }
@@ -160,7 +173,7 @@ impl B2bua {
             return self.respond(tx, Reply::new(481), now);
         };
         let (owner, pending) = (entry.owner, entry.machine.is_pending());
-        let tag = self.tag_of(invite);
+        let tag = self.tag_of(invite).or_else(|| self.first_tag(owner?.0));
         let reply = Reply::new(200);
         self.respond(tx, if let Some(tag) = &tag { reply.tag(tag) } else { reply }, now);
         if let (Some((call, side)), true) = (owner, pending) {
@@ -185,7 +198,6 @@ impl B2bua {
             return self.on_dialog_request(tx, request, source, now);
         }
         match (request.method(), side) {
-            // An allow entry with a port lets in that port only, outside a dialog (product.md §2).
             (_, None) => self.forget_server(tx, source),
             (Method::Known(rsip::Method::Options), _) => self.on_options(tx, now),
             (Method::Known(rsip::Method::Invite), Some(Side::Caller)) => self.on_invite(tx, request, source, now),
@@ -206,6 +218,7 @@ impl B2bua {
         if let Some(entry) = self.servers.get_mut(&tx) {
             entry.owner = Some((call, side));
         }
+        self.keep_open(call, tx);
         self.trace_message(call, side, false, request, now);
         self.keep_flow(call, side, source.flow);
         if *request.method() == Method::INVITE {
@@ -237,7 +250,8 @@ impl B2bua {
     pub(super) fn respond(&mut self, tx: ServerTxId, reply: Reply, now: Time) {
         let Some(entry) = self.servers.get(&tx) else { return };
         let tag = if reply.status > 100 && reply.tag.is_none() { Some(self.mint.local_tag()) } else { reply.tag.clone() };
-        let draft = draft_reply(&entry.request, entry.remote, &reply, tag.as_ref());
+        let Some(request) = &entry.request else { return };
+        let draft = draft_reply(request, entry.remote, &reply, tag.as_ref());
         let (owner, bytes) = (entry.owner, draft.print(None));
         if let Some((call, side)) = owner
             && self.report_messages
@@ -248,7 +262,23 @@ impl B2bua {
         let Some(entry) = self.servers.get_mut(&tx) else { return };
         let mut wants = Vec::new();
         entry.machine.respond(reply.status, bytes, now, &mut wants);
+        if reply.status >= 200 {
+            entry.request = None;
+        }
         self.run_server(tx, wants, now);
+    }
+
+    /// The last chance of a request whose call is over.
+    pub(super) fn answer_if_open(&mut self, tx: ServerTxId, status: u16, now: Time) {
+        if self.servers.get(&tx).is_some_and(ServerEntry::is_pending) {
+            self.respond(tx, Reply::new(status), now);
+        }
+    }
+
+    /// Whether this answer is a 2xx to BYE, and on which side.
+    pub(super) fn is_farewell(&self, tx: ServerTxId, status: u16) -> Option<Side> {
+        let entry = self.servers.get(&tx).filter(|e| e.method == Method::BYE && (200..300).contains(&status))?;
+        entry.owner.map(|(_, side)| side)
     }
 
     /// The 2xx of an INVITE once more.
@@ -269,7 +299,7 @@ impl B2bua {
         let tag = self.mint.local_tag();
         let draft = draft_reply(request, source.remote, &reply, Some(&tag));
         let flow = match source.flow {
-            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote) },
+            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote, false) },
             stream => stream,
         };
         self.actions.push_back(Action::Send { flow, bytes: draft.print(None) });
@@ -347,10 +377,10 @@ fn draft_reply(request: &Message, remote: SocketAddr, reply: &Reply, tag: Option
 }
 
 /// RFC 3261 §18.2.2, RFC 3581 §4: the source address; its port with `rport`, else the sent-by port. A `maddr` is not followed: it
-/// would let a peer point us at others.
-fn via_address(request: &Message, remote: SocketAddr) -> SocketAddr {
+/// would let a peer point us at others. A new stream goes to the sent-by port: where the old one came from nobody listens.
+fn via_address(request: &Message, remote: SocketAddr, stream: bool) -> SocketAddr {
     match request.via() {
-        Ok(via) if via.params.get("rport").is_some() => remote,
+        Ok(via) if !stream && via.params.get("rport").is_some() => remote,
         Ok(via) => SocketAddr::new(remote.ip(), via.port.unwrap_or(5060)),
         Err(_) => remote,
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use compact_str::CompactString;
 
 use crate::b2bua::calls::CallEntry;
 use crate::b2bua::calls::Later;
@@ -30,8 +31,8 @@ use crate::b2bua::io::Counts;
 use crate::b2bua::io::Input;
 use crate::b2bua::io::Reach;
 use crate::b2bua::io::Reply as CommandReply;
+use crate::b2bua::outbound::Asked;
 use crate::b2bua::outbound::ClientEntry;
-use crate::b2bua::outbound::Query;
 use crate::b2bua::peers::Standing;
 use crate::b2bua::ports::Ledger;
 use crate::b2bua::timers::Owner;
@@ -67,6 +68,24 @@ pub const SERVER_TRANSACTIONS_MAX: usize = 200_000;
 /// Client transactions of one core.
 pub const CLIENT_TRANSACTIONS_MAX: usize = 200_000;
 
+/// How much one core holds at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    pub server_transactions: usize,
+    pub client_transactions: usize,
+    pub queries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            server_transactions: SERVER_TRANSACTIONS_MAX,
+            client_transactions: CLIENT_TRANSACTIONS_MAX,
+            queries: outbound::QUERIES_MAX,
+        }
+    }
+}
+
 /// Letting nothing new in.
 #[derive(Debug)]
 enum Drain {
@@ -82,6 +101,7 @@ enum Drain {
 pub struct B2bua {
     config: Arc<Config>,
     timers: Timers,
+    limits: Limits,
     mint: Minter,
     report_messages: bool,
     wheel: Wheel,
@@ -97,7 +117,9 @@ pub struct B2bua {
     /// Ordered, so that a walk over all calls is the same in every run.
     calls: BTreeMap<CallHandle, Box<CallEntry>>,
     owners: Map<LocalTag, (CallHandle, Side)>,
-    queries: Map<QueryId, Query>,
+    queries: Map<QueryId, Asked>,
+    /// The query that is under way for a name.
+    names: Map<CompactString, QueryId>,
     /// Records under way, oldest first.
     records: VecDeque<(RecordId, CallHandle, Marker)>,
     rate: Rate,
@@ -122,6 +144,7 @@ impl B2bua {
         let timers = Timers { t1: config.sip.t1, t2: T2, t4: T4 };
         let mut core = B2bua {
             timers,
+            limits: Limits::default(),
             report_messages,
             wheel: Wheel::new(now),
             ledger: Ledger::new(),
@@ -134,7 +157,8 @@ impl B2bua {
             branches: Map::with_hasher(hasher.clone()),
             calls: BTreeMap::new(),
             owners: Map::with_hasher(hasher.clone()),
-            queries: Map::with_hasher(hasher),
+            queries: Map::with_hasher(hasher.clone()),
+            names: Map::with_hasher(hasher),
             records: VecDeque::new(),
             rate: Rate::new(config.node.max_cps, now),
             drain: Drain::No,
@@ -145,6 +169,11 @@ impl B2bua {
         };
         core.bind_ahead();
         core
+    }
+
+    /// Less than the usual limits, for a small machine or a test one past them.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Takes one input. Afterwards `poll_action` is drained to `None`.

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::b2bua::B2bua;
-use crate::b2bua::CLIENT_TRANSACTIONS_MAX;
 use crate::b2bua::calls::Later;
 use crate::b2bua::flows::unspecified;
 use crate::b2bua::io::Action;
@@ -17,6 +16,7 @@ use crate::b2bua::io::LossReason;
 use crate::b2bua::io::Reach;
 use crate::b2bua::timers::Owner;
 use crate::call::out::Face;
+use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::rules::Target;
@@ -41,6 +41,10 @@ use crate::wire::uri::Uri;
 
 /// A request over `udp_mtu` waits so long for a TCP connection before it leaves over UDP (product.md `udp_mtu`).
 const TCP_TRIAL: Duration = Duration::from_millis(500);
+/// More than our Via line ever takes.
+const VIA_BYTES_MAX: usize = 160;
+/// As long as every branch that we mint.
+const BRANCH_SAMPLE: &str = "z9hG4bK0123456789abcdef";
 /// Names under way at once; more fail at once.
 pub const QUERIES_MAX: usize = 1_024;
 /// ACKs kept of one INVITE: one a fork.
@@ -75,6 +79,8 @@ enum Way {
         udp: Target,
         until: Time,
     },
+    /// Over TCP only because it is long, and the connection is up. What follows it in the dialog goes where the Contact says.
+    Long,
 }
 
 /// A request of ours, until its transaction ends.
@@ -83,6 +89,8 @@ pub struct ClientEntry {
     machine: Client,
     owner: Option<ClientOwner>,
     flow: Flow,
+    /// The far end of `flow`, for when that is a stream that has gone.
+    remote: SocketAddr,
     branch: Box<[u8]>,
     cancel: bool,
     fate: Fate,
@@ -91,13 +99,15 @@ pub struct ClientEntry {
     taken: Option<Box<[u8]>>,
     /// ACKs by the To tag of their 2xx, sent again with each repetition of it (RFC 3261 §13.2.2.4).
     acks: Vec<(Box<[u8]>, Flow, Bytes)>,
+    /// To tags of 2xx that nobody takes: each gets one ACK and one BYE, however often it comes while a name is looked up.
+    strays: Vec<Box<[u8]>>,
 }
 
 impl ClientEntry {
     fn deadline(&self) -> Option<Time> {
         let trial = match &self.way {
             Way::Trial { until, .. } => Some(*until),
-            Way::Direct => None,
+            Way::Direct | Way::Long => None,
         };
         let given_up = match self.fate {
             Fate::Cancelled { until } if self.machine.is_pending() => Some(until),
@@ -112,6 +122,13 @@ impl ClientEntry {
 pub enum Query {
     Request { tx: ClientTxId, draft: Box<Draft>, slim: Option<Box<Draft>>, port: u16, transport: Transport, owner: Option<ClientOwner> },
     Ack { invite: ClientTxId, draft: Box<Draft>, port: u16, transport: Transport, side: Side, tag: Box<[u8]> },
+}
+
+/// A name that the resolver was asked for, and all that waits for it: in order, for the requests of a dialog must leave in order.
+#[derive(Debug)]
+pub struct Asked {
+    name: CompactString,
+    waiting: Vec<Query>,
 }
 
 /// A place to send to, or a name to ask for first.
@@ -149,7 +166,7 @@ impl B2bua {
     }
 
     fn request_at(&mut self, mut out: Outgoing, target: Target, now: Time) {
-        if self.clients.len() >= CLIENT_TRANSACTIONS_MAX {
+        if self.clients.len() >= self.limits.client_transactions {
             return self.no_response(out.tx, out.owner, 503, "too many transactions".into());
         }
         match target.transport {
@@ -159,8 +176,7 @@ impl B2bua {
             }
             Transport::Udp => {
                 // RFC 3261 §18.1.1: what is longer than the path may carry goes over a congestion-controlled transport.
-                let via_bytes = 100;
-                if out.draft.size() + via_bytes > self.config.sip.udp_mtu {
+                if self.is_long(&out, target.addr) {
                     let udp = out.slim.take().unwrap_or_else(|| out.draft.clone());
                     let until = now + TCP_TRIAL;
                     let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }, now));
@@ -172,6 +188,17 @@ impl B2bua {
                 self.request_over_udp(out, target.addr, now);
             }
         }
+    }
+
+    /// Whether this request is over `udp_mtu` as it would leave over UDP, to the byte: sizes near the limit are printed.
+    fn is_long(&self, out: &Outgoing, addr: SocketAddr) -> bool {
+        let most = self.config.sip.udp_mtu;
+        if out.draft.size() + VIA_BYTES_MAX <= most || out.draft.size() > most + VIA_BYTES_MAX {
+            return out.draft.size() > most;
+        }
+        let Some(flow) = self.flows.udp(addr) else { return false };
+        let face = self.face_on(flow, out.owner.map_or(Side::Callee, |o| o.side));
+        out.draft.print(Some(&self.flows.via(&face, BRANCH_SAMPLE))).len() > most
     }
 
     fn request_over_udp(&mut self, out: Outgoing, addr: SocketAddr, now: Time) {
@@ -188,7 +215,7 @@ impl B2bua {
         let printed = draft.print(Some(&self.flows.via(&face, branch.as_str())));
         let way = match way {
             // The connection is there already: nothing to try.
-            Way::Trial { .. } if self.is_up(flow) => Way::Direct,
+            Way::Trial { .. } if self.is_up(flow) => Way::Long,
             way => way,
         };
         let reliable = self.flows.transport(flow).is_reliable();
@@ -199,9 +226,22 @@ impl B2bua {
             Client::non_invite(printed, reliable, self.timers, now, &mut wants)
         };
         let branch: Box<[u8]> = branch.as_bytes().into();
+        let remote = self.far_end(flow);
         self.open_client(
             tx,
-            ClientEntry { machine, owner, flow, branch, cancel: false, fate: Fate::Wanted, way, taken: None, acks: Vec::new() },
+            ClientEntry {
+                machine,
+                owner,
+                flow,
+                remote,
+                branch,
+                cancel: false,
+                fate: Fate::Wanted,
+                way,
+                taken: None,
+                acks: Vec::new(),
+                strays: Vec::new(),
+            },
         );
         self.run_client(tx, wants, None, now);
     }
@@ -230,22 +270,35 @@ impl B2bua {
         }
     }
 
-    fn ask(&mut self, name: CompactString, query: Query, _now: Time) {
-        if self.queries.len() >= QUERIES_MAX {
-            return self.query_failed(query, "too many names under way".into());
+    fn ask(&mut self, name: CompactString, query: Query, now: Time) {
+        if let Some(asked) = self.names.get(&name).and_then(|id| self.queries.get_mut(id)) {
+            if asked.waiting.len() >= self.limits.queries {
+                return self.query_failed(query, "too many requests wait for one name".into(), now);
+            }
+            return asked.waiting.push(query);
+        }
+        if self.queries.len() >= self.limits.queries {
+            return self.query_failed(query, "too many names under way".into(), now);
         }
         let id = QueryId(self.mint.number());
-        self.queries.insert(id, query);
+        self.names.insert(name.clone(), id);
+        self.queries.insert(id, Asked { name: name.clone(), waiting: vec![query] });
         self.actions.push_back(Action::Resolve { query: id, name });
     }
 
     pub(super) fn on_resolved(&mut self, query: QueryId, result: Result<Vec<Reach>, String>, now: Time) {
-        let Some(waiting) = self.queries.remove(&query) else { return };
-        let ip = match result.map(|all| all.first().map(|r| r.ip)) {
-            Ok(Some(ip)) => ip,
-            Ok(None) => return self.query_failed(waiting, "name has no address".into()),
-            Err(why) => return self.query_failed(waiting, why),
-        };
+        let Some(asked) = self.queries.remove(&query) else { return };
+        self.names.remove(&asked.name);
+        let found = result.and_then(|all| all.first().map(|r| r.ip).ok_or_else(|| "name has no address".into()));
+        for waiting in asked.waiting {
+            match &found {
+                Ok(ip) => self.query_answered(waiting, *ip, now),
+                Err(why) => self.query_failed(waiting, why.clone(), now),
+            }
+        }
+    }
+
+    fn query_answered(&mut self, waiting: Query, ip: IpAddr, now: Time) {
         match waiting {
             Query::Request { tx, draft, slim, port, transport, owner } => {
                 let target = Target { transport, addr: SocketAddr::new(ip, port) };
@@ -257,9 +310,39 @@ impl B2bua {
         }
     }
 
-    fn query_failed(&mut self, query: Query, why: String) {
-        if let Query::Request { tx, owner, .. } = query {
-            self.no_response(tx, owner, 503, why);
+    /// A Contact that leads nowhere: where the peer was last heard is the best guess left.
+    fn query_failed(&mut self, query: Query, why: String, now: Time) {
+        match query {
+            Query::Request { tx, draft, slim, owner, .. } => match owner.and_then(|o| self.last_flow(o.call, o.side)) {
+                Some(Flow::Udp { remote, .. }) => {
+                    self.request_at(Outgoing { tx, draft, slim, owner }, Target { transport: Transport::Udp, addr: remote }, now);
+                }
+                _ => self.no_response(tx, owner, 503, why),
+            },
+            Query::Ack { invite, draft, side, tag, .. } => {
+                if let Some((flow, remote)) = self.clients.get(&invite).map(|e| (e.flow, e.remote)) {
+                    let flow = self.revived(flow, remote, now);
+                    self.send_ack_on(invite, &draft, flow, side, tag, now);
+                }
+            }
+        }
+    }
+
+    /// The far end of a flow.
+    fn far_end(&self, flow: Flow) -> SocketAddr {
+        match flow {
+            Flow::Udp { remote, .. } => remote,
+            Flow::Stream(conn) => self.flows.conn(conn).map_or(SocketAddr::new(unspecified(), 0), |c| c.remote),
+        }
+    }
+
+    /// The same flow, or for a stream that has gone a new one to the same place.
+    fn revived(&mut self, flow: Flow, remote: SocketAddr, now: Time) -> Flow {
+        match flow {
+            Flow::Stream(conn) if self.flows.conn(conn).is_none() && remote.port() != 0 => {
+                Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: remote }, now))
+            }
+            flow => flow,
         }
     }
 
@@ -304,7 +387,8 @@ impl B2bua {
 
     /// The ACK to a 2xx that the call took.
     pub(super) fn ack(&mut self, invite: ClientTxId, draft: Box<Draft>, to: &Whither, call: CallHandle, side: Side, now: Time) {
-        let Some(tag) = self.clients.get(&invite).and_then(|e| e.taken.clone()) else { return };
+        // With late offer CXone may keep us waiting until timer M has ended the transaction; the ACK is still due.
+        let tag = self.clients.get(&invite).and_then(|e| e.taken.clone()).unwrap_or_default();
         if let Some(flow) = self.live_stream(call, side) {
             return self.send_ack_on(invite, &draft, flow, side, tag, now);
         }
@@ -361,8 +445,18 @@ impl B2bua {
         self.cancel_if_due(invite, now);
     }
 
+    /// The call of this INVITE broke: it is given up, and a 2xx that nobody acknowledged will be ended like a stray one.
+    pub(super) fn disown(&mut self, invite: ClientTxId, now: Time) {
+        if let Some(entry) = self.clients.get_mut(&invite).filter(|e| e.acks.is_empty()) {
+            entry.taken = None;
+        }
+        self.abandon(invite, now);
+    }
+
     fn forget_queries(&mut self, tx: ClientTxId) {
-        self.queries.retain(|_, q| !matches!(q, Query::Request { tx: waiting, .. } if *waiting == tx));
+        for asked in self.queries.values_mut() {
+            asked.waiting.retain(|q| !matches!(q, Query::Request { tx: waiting, .. } if *waiting == tx));
+        }
     }
 
     fn cancel_if_due(&mut self, invite: ClientTxId, now: Time) {
@@ -371,7 +465,7 @@ impl B2bua {
             return;
         }
         entry.fate = Fate::Cancelled { until: now + self.timers.t1 * 64 };
-        let (flow, branch, owner) = (entry.flow, entry.branch.clone(), entry.owner);
+        let (flow, remote, branch, owner) = (entry.flow, entry.remote, entry.branch.clone(), entry.owner);
         let bytes = cancel_for(entry.machine.request());
         let reliable = self.flows.transport(flow).is_reliable();
         let tx = ClientTxId(self.mint.number());
@@ -386,12 +480,14 @@ impl B2bua {
                 machine,
                 owner: None,
                 flow,
+                remote,
                 branch,
                 cancel: true,
                 fate: Fate::Wanted,
                 way: Way::Direct,
                 taken: None,
                 acks: Vec::new(),
+                strays: Vec::new(),
             },
         );
         self.run_client(tx, wants, None, now);
@@ -400,7 +496,7 @@ impl B2bua {
 
     // ---- back in
 
-    pub(super) fn on_response(&mut self, response: Message, remote: SocketAddr, now: Time) {
+    pub(super) fn on_response(&mut self, response: Message, flow: Flow, remote: SocketAddr, now: Time) {
         let key = match (response.check(), response.via()) {
             (Ok(()), Ok(via)) => via.branch().map(|b| (Box::<[u8]>::from(b), *response.method() == Method::CANCEL)),
             _ => None,
@@ -409,7 +505,13 @@ impl B2bua {
             return self.actions.push_back(Action::Dropped { remote, why: "response to nothing" });
         };
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        entry.way = Way::Direct;
+        if matches!(entry.way, Way::Trial { .. }) {
+            entry.way = Way::Long;
+        }
+        // RFC 3261 §18.2.2: over a new connection when that of the request is gone; a CANCEL or an ACK goes there, too.
+        if matches!((entry.flow, flow), (Flow::Stream(old), Flow::Stream(_)) if self.flows.conn(old).is_none()) {
+            entry.flow = flow;
+        }
         let mut wants = Vec::new();
         entry.machine.on_response(&response, now, &mut wants);
         let traced = entry.owner.filter(|_| !wants.contains(&client::Out::Absorbed));
@@ -424,12 +526,16 @@ impl B2bua {
         for want in wants {
             match want {
                 client::Out::Send(bytes) => {
-                    let Some(entry) = self.clients.get(&tx) else { continue };
-                    let (flow, owner) = (entry.flow, entry.owner);
-                    if let Some(owner) = owner {
-                        self.trace_sent(owner.call, owner.side, &bytes, now);
+                    // A trial waits here and not in the edge: what was given up must not leave when the connection comes up late.
+                    if let Some(entry) = self.clients.get(&tx).filter(|e| !matches!(e.way, Way::Trial { .. })) {
+                        let (flow, remote, owner) = (entry.flow, entry.remote, entry.owner);
+                        // A CANCEL or ACK follows its INVITE to the same address, port and transport (RFC 3261 §9.1, §17.1.1.3).
+                        let flow = self.revived(flow, remote, now);
+                        if let Some(entry) = self.clients.get_mut(&tx) {
+                            entry.flow = flow;
+                        }
+                        self.send_of(flow, owner, bytes, now);
                     }
-                    self.actions.push_back(Action::Send { flow, bytes });
                 }
                 client::Out::Response => {
                     if let Some(response) = response {
@@ -447,6 +553,13 @@ impl B2bua {
         self.rearm_client(tx);
     }
 
+    fn send_of(&mut self, flow: Flow, owner: Option<ClientOwner>, bytes: Bytes, now: Time) {
+        if let Some(owner) = owner {
+            self.trace_sent(owner.call, owner.side, &bytes, now);
+        }
+        self.actions.push_back(Action::Send { flow, bytes });
+    }
+
     fn rearm_client(&mut self, tx: ClientTxId) {
         if let Some(entry) = self.clients.get(&tx) {
             self.wheel.set(Owner::Client(tx), entry.deadline());
@@ -462,10 +575,24 @@ impl B2bua {
             return;
         }
         let Some(owner) = owner.filter(|_| wanted) else { return };
-        if let Some(flow) = self.clients.get(&tx).map(|e| e.flow).filter(|_| response.status() >= 101) {
-            self.keep_flow(owner.call, owner.side, flow);
+        if response.status() >= 200 && self.passed_for_nobody(owner, response.status(), now) {
+            return;
+        }
+        if let Some(entry) = self.clients.get(&tx).filter(|e| response.status() >= 101 && !matches!(e.way, Way::Long)) {
+            self.keep_flow(owner.call, owner.side, entry.flow);
         }
         self.with_call(owner.call, now, |c, cx| c.on_response(owner.side, tx, owner.used, response, &request, cx));
+    }
+
+    /// A request that one peer passed to the other through a call that is over since: its sender still gets its answer.
+    pub(super) fn passed_for_nobody(&mut self, owner: ClientOwner, status: u16, now: Time) -> bool {
+        match owner.used {
+            Use::Passed(back) if !self.calls.contains_key(&owner.call) => {
+                self.respond(back, Reply::new(status), now);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether this 2xx is the call's to take. A repetition gets its ACK again; a fork, or one that crossed our CANCEL, ACK and BYE
@@ -474,7 +601,8 @@ impl B2bua {
         let tag: Box<[u8]> = response.to_tag().unwrap_or_default().as_bytes().into();
         let Some(entry) = self.clients.get_mut(&tx) else { return false };
         if let Some((_, flow, bytes)) = entry.acks.iter().find(|(t, ..)| *t == tag) {
-            let (flow, bytes) = (*flow, bytes.clone());
+            let (flow, remote, bytes) = (*flow, entry.remote, bytes.clone());
+            let flow = self.revived(flow, remote, now);
             self.trace_ack(tx, &bytes, now);
             self.actions.push_back(Action::Send { flow, bytes });
             return false;
@@ -495,10 +623,11 @@ impl B2bua {
     }
 
     fn end_stray(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
-        let Some(entry) = self.clients.get(&tx) else { return };
-        if entry.acks.len() >= ACKS_MAX {
+        let Some(entry) = self.clients.get_mut(&tx) else { return };
+        if entry.strays.len() >= ACKS_MAX || entry.strays.contains(&tag) {
             return;
         }
+        entry.strays.push(tag.clone());
         let (flow, side) = (entry.flow, entry.owner.map_or(Side::Callee, |o| o.side));
         let Some((dialog, ack, bye)) = ack_and_bye(entry.machine.request(), response) else { return };
         let to = Whither::Uri(dialog.next_hop().into());
@@ -546,9 +675,10 @@ impl B2bua {
     /// No TCP there: the same request over UDP, as a new transaction with a Via that says so.
     fn fall_back_to_udp(&mut self, tx: ClientTxId, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        let (owner, fate) = (entry.owner, std::mem::replace(&mut entry.fate, Fate::Wanted));
+        let (owner, flow, fate) = (entry.owner, entry.flow, std::mem::replace(&mut entry.fate, Fate::Wanted));
         let Way::Trial { draft, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
         self.close_client(tx);
+        self.give_up_dial(flow);
         if fate != Fate::Wanted {
             return;
         }
@@ -562,6 +692,17 @@ impl B2bua {
         self.request_over_udp(Outgoing { tx, draft, slim: None, owner }, udp.addr, now);
     }
 
+    /// A connection that is too late: what waits in it must not arrive after all, as a second INVITE.
+    fn give_up_dial(&mut self, flow: Flow) {
+        if let Flow::Stream(conn) = flow
+            && self.flows.conn(conn).is_some_and(|c| c.local.is_none())
+            && self.clients_on(flow).is_empty()
+        {
+            self.flows.lost(conn);
+            self.actions.push_back(Action::Close { flow });
+        }
+    }
+
     fn close_client(&mut self, tx: ClientTxId) {
         self.wheel.set(Owner::Client(tx), None);
         if let Some(entry) = self.clients.remove(&tx) {
@@ -571,12 +712,20 @@ impl B2bua {
 
     // ---- flows
 
-    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, _now: Time) {
+    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, now: Time) {
         let _ = dialled;
         self.flows.up(conn, local, remote);
-        for tx in self.clients_on(Flow::Stream(conn)) {
-            if let Some(entry) = self.clients.get_mut(&tx) {
-                entry.way = Way::Direct;
+        let flow = Flow::Stream(conn);
+        for tx in self.clients_on(flow) {
+            let Some(entry) = self.clients.get_mut(&tx) else { continue };
+            if matches!(entry.way, Way::Trial { .. }) {
+                entry.way = Way::Long;
+                if entry.fate != Fate::Wanted {
+                    self.close_client(tx);
+                    continue;
+                }
+                let (owner, bytes) = (entry.owner, entry.machine.request().clone());
+                self.send_of(flow, owner, bytes, now);
             }
             self.rearm_client(tx);
         }
@@ -589,15 +738,17 @@ impl B2bua {
         match flow {
             Flow::Stream(conn) => {
                 self.flows.lost(conn);
-                self.stream_gone(conn, text, now);
+                let written = !matches!(why, LossReason::NotConnected(_));
+                self.stream_gone(conn, written, text, now);
             }
             // ICMP is a hint that anybody may forge; timers decide (RFC 3261 §18.4 leaves it to us).
             Flow::Udp { .. } => {}
         }
     }
 
-    /// What still waited for a first answer on this stream hears of it (RFC 3261 §17.1.4).
-    pub(super) fn stream_gone(&mut self, conn: ConnId, why: &str, now: Time) {
+    /// What still waited for a first answer on this stream hears of it (RFC 3261 §17.1.4). An INVITE that was written may have
+    /// arrived: its transaction stays, so that an answer over another connection is cancelled, or acknowledged and ended.
+    pub(super) fn stream_gone(&mut self, conn: ConnId, written: bool, why: &str, now: Time) {
         for tx in self.clients_on(Flow::Stream(conn)) {
             let Some(entry) = self.clients.get_mut(&tx) else { continue };
             if matches!(entry.way, Way::Trial { .. }) {
@@ -609,7 +760,11 @@ impl B2bua {
             }
             let owner = entry.owner.filter(|_| entry.fate == Fate::Wanted);
             let mut wants = Vec::new();
-            entry.machine.on_transport_error(&mut wants);
+            if written && owner.is_some_and(|o| o.used == Use::Invite) {
+                entry.fate = Fate::CancelDue;
+            } else {
+                entry.machine.on_transport_error(&mut wants);
+            }
             self.no_response(tx, owner, 503, format!("connection: {why}"));
             self.run_client(tx, wants, None, now);
         }

@@ -147,15 +147,12 @@ impl Call {
     }
 
     /// Synthflow's BYE, of whatever kind, ends its own leg only; CXone's is held.
-    pub(super) fn bot_left(&mut self, tx: ServerTxId, bye: &Message, cx: &mut Cx<'_>) {
+    pub(super) fn bot_left(&mut self, tx: ServerTxId, cx: &mut Cx<'_>) {
         if let State::Escalating(h) = &mut self.state {
-            if let (Stage::Recording { bye: waiting @ None }, ByeVerdict::Escalate(_)) = (&mut h.stage, self.rules.policy.read_bye(bye)) {
+            // On disk first: neither the 202 of a REFER nor the 200 of this BYE leaves before the intent is.
+            if let Stage::Recording { bye: waiting @ None } = &mut h.stage {
                 *waiting = Some(tx);
                 return;
-            }
-            if matches!(h.stage, Stage::Recording { .. }) {
-                // The REFER that is still unanswered gets its 202 before its leg ends.
-                self.callee.accept_referrals(cx);
             }
         }
         cx.respond(tx, Reply::new(200));
@@ -211,6 +208,42 @@ impl Call {
         self.with_escalation(cx, |e, now, wants| e.on_answer(try_no, answer, dice, now, wants));
     }
 
+    /// We end the call ourselves while an escalation is unsettled: nothing more is tried, what was asked is answered, and what is known
+    /// of the signal is written down.
+    pub(super) fn abandon_handover(&mut self, cx: &mut Cx<'_>) {
+        if !matches!(self.state, State::Escalating(_)) {
+            return;
+        }
+        let State::Escalating(mut h) = std::mem::replace(&mut self.state, State::Bridged) else { return };
+        let mut wants = Vec::new();
+        h.escalation.on_contact_gone(false, cx.now, &mut wants);
+        if wants.contains(&escalation::Out::Cancel) {
+            cx.out.push(Out::CancelSignal);
+        }
+        let outcome = match (h.escalation.outcome(), &h.stage) {
+            (Some(Outcome::Expired), _) | (None, Stage::Recording { .. }) => Outcome::Expired,
+            // A request is out, or was, and nobody knows what became of it.
+            _ => Outcome::Unknown,
+        };
+        self.report_settled(&outcome, &h, "the call was ended here", cx);
+        if let Stage::Recording { bye: Some(tx) } = h.stage {
+            cx.respond(tx, Reply::new(200));
+            self.callee.ended();
+        }
+        self.callee.settle_referrals(503, cx);
+    }
+
+    fn report_settled(&mut self, outcome: &Outcome, h: &Handover, why: &str, cx: &mut Cx<'_>) {
+        cx.report(Fact::EscalationSettled {
+            outcome: outcome.as_str(),
+            queue: h.ask.queue.to_string(),
+            tries: h.escalation.tries(),
+            took: cx.now.since(h.escalation.started_at()),
+            why: why.to_string(),
+        });
+        cx.out.push(Out::RecordSettled { outcome: outcome.as_str() });
+    }
+
     fn with_escalation(&mut self, cx: &mut Cx<'_>, step: impl FnOnce(&mut Escalation, Time, &mut Vec<escalation::Out>)) {
         let State::Escalating(h) = &mut self.state else { return };
         let mut wants = Vec::new();
@@ -251,7 +284,7 @@ impl Call {
         let State::Escalating(h) = &mut self.state else { return };
         if let Stage::Recording { bye: Some(tx) } = std::mem::replace(&mut h.stage, Stage::Accepted) {
             cx.respond(tx, Reply::new(200));
-            self.leg_left(By::Synthflow, "escalating BYE".into(), cx);
+            self.leg_left(By::Synthflow, "BYE while an escalation is under way".into(), cx);
         }
     }
 
@@ -259,14 +292,7 @@ impl Call {
 
     fn settled(&mut self, outcome: &Outcome, cx: &mut Cx<'_>) {
         let State::Escalating(h) = std::mem::replace(&mut self.state, State::Bridged) else { return };
-        cx.report(Fact::EscalationSettled {
-            outcome: outcome.as_str(),
-            queue: h.ask.queue.to_string(),
-            tries: h.escalation.tries(),
-            took: cx.now.since(h.escalation.started_at()),
-            why: h.escalation.why().to_string(),
-        });
-        cx.out.push(Out::RecordSettled { outcome: outcome.as_str() });
+        self.report_settled(outcome, &h, h.escalation.why(), cx);
         match outcome {
             Outcome::Delivered | Outcome::Presumed => self.succeeded(h.ask.by, cx),
             Outcome::Failed { .. } => self.failed(Past::Failed, h.ask.by, cx),

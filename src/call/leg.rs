@@ -143,6 +143,7 @@ pub enum LegEvent {
     /// re-INVITE (with its CSeq number), or UPDATE.
     Renegotiate {
         tx: ServerTxId,
+        message: Box<Message>,
         offer: Option<Sdp>,
         invite: Option<u32>,
     },
@@ -362,10 +363,18 @@ impl Leg {
             self.local_tag = early_tag(known, remote, &self.local_tag, self.side, cx);
         }
         self.dialog = Some(Dialog::uas(invite, self.local_tag.clone())?);
+        self.confirmed(cx);
         let cseq = invite.cseq().map(|c| c.number).unwrap_or_default();
         self.usage = Usage::Answered { unacked: Unacked::new(tx, cseq, self.timers, cx.now), then_bye: None };
         cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW));
         Some(())
+    }
+
+    /// The stairwell keeps a copy of each dialog, with which it can end a leg whose call broke.
+    fn confirmed(&self, cx: &mut Cx<'_>) {
+        if let Some(dialog) = &self.dialog {
+            cx.out.push(Out::Confirmed { side: self.side, dialog: Box::new(dialog.clone()) });
+        }
     }
 
     /// A final answer that is not 2xx.
@@ -480,15 +489,29 @@ impl Leg {
                 self.on_notify_answer(tx, (200..300).contains(&response.status()), cx);
                 Some(LegEvent::Notified)
             }
-            Use::Passed(back) if response.status() >= 200 => {
-                let reason = CompactString::from_utf8_lossy(response.reason());
-                Some(LegEvent::PassedBack { tx: back, status: response.status(), reason })
-            }
+            Use::Passed(back) if response.status() >= 200 => Some(self.on_passed_back(back, response, cx)),
             Use::Bye if response.status() >= 200 => {
                 self.on_bye_done(tx);
                 None
             }
             Use::Bye | Use::Passed(_) => None,
+        }
+    }
+
+    /// An answer of the peer to what the other leg sent. What it says of this dialog or its credentials is not for the other one.
+    fn on_passed_back(&mut self, back: ServerTxId, response: &Message, cx: &mut Cx<'_>) -> LegEvent {
+        let reason = CompactString::from_utf8_lossy(response.reason());
+        match response.status() {
+            // RFC 5057 §5.1: a 481 ends the whole dialog.
+            481 if matches!(self.usage, Usage::Established | Usage::Answered { .. }) => {
+                cx.respond(back, Reply::new(500).reason("Other Leg Gone"));
+                self.ended();
+                LegEvent::Lost { why: "481 to a request in the dialog".into() }
+            }
+            401 | 407 => LegEvent::PassedBack { tx: back, status: 403, reason: CompactString::default() },
+            // To the other peer a 408 or 481 would say that its own dialog is gone (RFC 3261 §12.2.1.2).
+            408 | 481 => LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() },
+            status => LegEvent::PassedBack { tx: back, status, reason },
         }
     }
 
@@ -525,6 +548,7 @@ impl Leg {
                 let dialog = Dialog::uac(&invite, response)?;
                 let tag = dialog.remote_tag().clone();
                 self.dialog = Some(dialog);
+                self.confirmed(cx);
                 self.usage = Usage::Answering { tx };
                 Some(LegEvent::Answered { status, reason, tag, session: session(response), carried })
             }
@@ -549,7 +573,10 @@ impl Leg {
                 self.on_bye_done(tx);
                 None
             }
-            (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status, reason: CompactString::default() }),
+            // Nothing that the peer said: and a 408 would end the other dialog (RFC 3261 §12.2.1.2).
+            (Use::Passed(back), _) => {
+                Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() })
+            }
             _ => None,
         }
     }
@@ -597,14 +624,20 @@ impl Leg {
     /// A request of the peer in this leg's dialog; ACK and CANCEL have ways of their own. `carried`: its lines that may cross.
     pub fn on_request(&mut self, request: &Message, tx: ServerTxId, carried: Vec<Carried>, cx: &mut Cx<'_>) -> Option<LegEvent> {
         let Some(dialog) = self.dialog.as_mut().filter(|d| d.owns(request)) else {
-            cx.respond(tx, Reply::new(481));
-            return None;
+            return self.on_early_request(request, tx, cx);
         };
-        // A BYE that crosses ours is a good BYE; nothing else is.
-        let is_over = matches!(self.usage, Usage::Ended | Usage::Ending { .. } | Usage::Idle);
-        if is_over && *request.method() != Method::BYE {
-            cx.respond(tx, Reply::new(481));
-            return None;
+        match self.usage {
+            // A BYE that crosses ours is a good BYE; nothing else is.
+            Usage::Ending { .. } if *request.method() == Method::BYE => {}
+            Usage::Ended if *request.method() == Method::BYE => {
+                cx.respond(tx, Reply::new(200));
+                return None;
+            }
+            Usage::Ended | Usage::Ending { .. } | Usage::Idle => {
+                cx.respond(tx, Reply::new(481));
+                return None;
+            }
+            _ => {}
         }
         let number = request.cseq().map(|c| c.number).unwrap_or_default();
         if dialog.on_request(number).is_err() {
@@ -614,12 +647,11 @@ impl Leg {
         match request.method() {
             Method::Known(rsip::Method::Bye) => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
             Method::Known(rsip::Method::Invite | rsip::Method::Update) => {
-                dialog.refresh_target(request);
                 let invite = (*request.method() == Method::INVITE).then_some(number);
-                Some(LegEvent::Renegotiate { tx, offer: session(request), invite })
+                Some(LegEvent::Renegotiate { tx, message: Box::new(request.clone()), offer: session(request), invite })
             }
             Method::Known(rsip::Method::Refer) => Some(LegEvent::Referred { tx, message: Box::new(request.clone()) }),
-            Method::Known(rsip::Method::Info | rsip::Method::Message | rsip::Method::Notify) => Some(LegEvent::Passed {
+            Method::Known(rsip::Method::Info | rsip::Method::Message) => Some(LegEvent::Passed {
                 tx,
                 method: request.method().clone(),
                 carried,
@@ -630,7 +662,8 @@ impl Leg {
                 cx.respond(tx, Reply::new(200).header("Allow", ALLOW).header("Accept", "application/sdp"));
                 None
             }
-            Method::Known(rsip::Method::PRack) => {
+            // Nothing of ours is reliable, and nothing is subscribed to (RFC 3262 §3, RFC 6665 §4.1.3).
+            Method::Known(rsip::Method::PRack | rsip::Method::Notify) => {
                 cx.respond(tx, Reply::new(481));
                 None
             }
@@ -641,8 +674,30 @@ impl Leg {
         }
     }
 
-    /// The 200 to a re-INVITE (`invite`: its CSeq number) or UPDATE.
-    pub fn answer_renegotiation(&mut self, tx: ServerTxId, invite: Option<u32>, sdp: Option<Bytes>, cx: &mut Cx<'_>) {
+    /// A request that names our tag before there is a dialog that can do more than end.
+    fn on_early_request(&mut self, request: &Message, tx: ServerTxId, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        let early = matches!(self.usage, Usage::Invited { .. }) && request.call_id().is_ok_and(|c| c == self.call_id.as_str());
+        match request.method() {
+            // RFC 3261 §15: "The caller's UA MAY send a BYE for either confirmed or early dialogs".
+            Method::Known(rsip::Method::Bye) if early => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
+            // RFC 3261 §14.2: a second INVITE before the final response to the first.
+            Method::Known(rsip::Method::Invite) if early => {
+                cx.respond(tx, Reply::new(500).header("Retry-After", "5"));
+                None
+            }
+            _ => {
+                cx.respond(tx, Reply::new(481));
+                None
+            }
+        }
+    }
+
+    /// The 200 to a re-INVITE (`invite`: its CSeq number) or UPDATE: only what is accepted refreshes the target (RFC 6141 §4.2).
+    pub fn answer_renegotiation(&mut self, tx: ServerTxId, message: &Message, invite: Option<u32>, sdp: Option<Bytes>, cx: &mut Cx<'_>) {
+        if let Some(dialog) = self.dialog.as_mut() {
+            dialog.refresh_target(message);
+        }
+        self.confirmed(cx);
         if let Some(cseq) = invite {
             self.reinvite = Some(Unacked::new(tx, cseq, self.timers, cx.now));
         }
@@ -659,7 +714,8 @@ impl Leg {
         body: Bytes,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let (Usage::Established, Some(dialog)) = (&self.usage, self.dialog.as_mut()) else { return false };
+        // RFC 3261 §12.2.1: a dialog is confirmed with its 2xx; only a BYE waits for the ACK.
+        let (Usage::Established | Usage::Answered { .. }, Some(dialog)) = (&self.usage, self.dialog.as_mut()) else { return false };
         let mut draft = dialog.request(method);
         draft.put("Contact", self.face.contact());
         for h in carried {

@@ -75,8 +75,10 @@ enum State {
         plain: bool,
     },
     /// Everything that can be said has been said; answers and counters are awaited.
+    /// `bye`: what Synthflow's BYE says, when it waits for the answer to a NOTIFY.
     Clearing {
         until: Time,
+        bye: Vec<Carried>,
     },
     Over,
 }
@@ -261,6 +263,7 @@ impl Call {
     /// An operator, the drain deadline, or the panic wall ends the call.
     pub fn hang_up(&mut self, why: &str, cx: &mut Cx<'_>) {
         if !matches!(self.state, State::Clearing { .. } | State::Over) {
+            self.abandon_handover(cx);
             let reason = reason_line(41, why);
             self.end(By::Backchannel, why.to_string(), 41, vec![reason.clone()], vec![reason], cx);
         }
@@ -277,7 +280,7 @@ impl Call {
             State::Calling { ring_until } if *ring_until <= cx.now => self.ring_timed_out(cx),
             State::Escalating(h) if h.deadline().is_some_and(|at| at <= cx.now) => self.handover_timed_out(cx),
             State::Signalled { until, plain } if *until <= cx.now => self.not_fetched(*plain, cx),
-            State::Clearing { until } if *until <= cx.now => self.waited_enough(cx),
+            State::Clearing { until, .. } if *until <= cx.now => self.waited_enough(cx),
             _ => {}
         }
         if self.life_ends().is_some_and(|at| at <= cx.now) {
@@ -291,7 +294,7 @@ impl Call {
             State::Calling { ring_until } => Some(*ring_until),
             State::Escalating(h) => h.deadline(),
             State::Signalled { until, .. } => Some(*until),
-            State::Clearing { until } if !self.sessions.is_closed() || self.callee.is_notifying() => Some(*until),
+            State::Clearing { until, .. } if !self.sessions.is_closed() || self.callee.is_notifying() => Some(*until),
             _ => None,
         };
         [state, self.caller.deadline(), self.callee.deadline(), self.life_ends()].into_iter().flatten().min()
@@ -322,6 +325,10 @@ impl Call {
                     self.refused(status, reason, carried, why, cx);
                 }
                 (S::Calling { .. }, Side::Caller, E::Cancelled { why }) => self.cancelled(why, cx),
+                (S::Calling { .. }, Side::Caller, E::HungUp { tx, .. }) => {
+                    cx.respond(tx, Reply::new(200));
+                    self.cancelled("BYE before the answer".into(), cx);
+                }
 
                 (S::Bridged, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
                 (S::Bridged, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
@@ -329,7 +336,7 @@ impl Call {
                 (S::Bridged, Side::Callee, E::Referred { tx, message }) => self.referred(tx, &message, cx),
                 (S::Bridged, Side::Callee, E::Lost { why }) => self.bot_lost(why, cx),
 
-                (S::Escalating(_), Side::Callee, E::HungUp { tx, message }) => self.bot_left(tx, &message, cx),
+                (S::Escalating(_), Side::Callee, E::HungUp { tx, .. }) => self.bot_left(tx, cx),
                 (S::Escalating(_), Side::Callee, E::Referred { tx, message }) => self.referred_again(tx, &message, cx),
                 (S::Escalating(_), Side::Callee, E::Lost { why }) => self.bot_lost_in_handover(why, cx),
                 (S::Escalating(_), Side::Caller, E::HungUp { tx, .. }) => self.contact_hung_up(tx, cx),
@@ -348,7 +355,7 @@ impl Call {
                 (_, Side::Caller, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(603)),
                 (_, _, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(481)),
                 (S::Clearing { .. } | S::Over, _, E::Renegotiate { tx, .. }) => cx.respond(tx, Reply::new(481)),
-                (_, _, E::Renegotiate { tx, offer, invite }) => self.renegotiate(side, tx, offer, invite, cx),
+                (_, _, E::Renegotiate { tx, message, offer, invite }) => self.renegotiate(side, tx, &message, offer, invite, cx),
                 (_, _, E::Passed { tx, method, carried, content_type, body }) => {
                     let passed = self.leg(!side).pass(tx, method, &carried, &content_type, body, cx);
                     if !passed {
@@ -376,6 +383,8 @@ impl Call {
 
     fn progress(&mut self, reply: Reply, tag: Option<&crate::ids::RemoteTag>, session: Option<Sdp>, cx: &mut Cx<'_>) {
         let status = reply.status;
+        // Before CXone has offered anything this would be an offer, which no unreliable response may carry (RFC 3261 §13.2.1).
+        let session = session.filter(|_| self.sessions.has_heard(Side::Caller));
         let sdp = session.as_ref().and_then(|s| self.sessions.cross(Side::Callee, s, &[], cx));
         if self.moments.progress.is_none() {
             self.moments.progress = Some(cx.now);
@@ -386,7 +395,7 @@ impl Call {
 
     fn answered(&mut self, mut reply: Reply, tag: crate::ids::RemoteTag, session: Option<Sdp>, cx: &mut Cx<'_>) {
         // The offer was ours to give when CXone's INVITE had none (RFC 3264 §4): then this is the offer, and the ACK has the answer.
-        let late_offer = self.sessions.heard(Side::Caller).is_none();
+        let late_offer = !self.sessions.has_heard(Side::Caller);
         let codecs = if late_offer { self.rules.codecs.clone() } else { Vec::new() };
         let sdp = session.as_ref().and_then(|s| self.sessions.cross(Side::Callee, s, &codecs, cx));
         let sdp = sdp.or_else(|| self.sessions.sent(Side::Caller));
@@ -451,7 +460,11 @@ impl Call {
     }
 
     /// re-INVITE and UPDATE are answered here, at the same port and with the codec in use.
-    fn renegotiate(&mut self, side: Side, tx: ServerTxId, offer: Option<Sdp>, invite: Option<u32>, cx: &mut Cx<'_>) {
+    fn renegotiate(&mut self, side: Side, tx: ServerTxId, message: &Message, offer: Option<Sdp>, invite: Option<u32>, cx: &mut Cx<'_>) {
+        // RFC 3264 §4: no new offer while the one in our 2xx has no answer.
+        if self.callee.awaits_answer() {
+            return cx.respond(tx, Reply::new(491));
+        }
         let sdp = match (&offer, invite) {
             (Some(offer), _) => match self.sessions.answer(side, offer, cx) {
                 Some(sdp) => Some(sdp),
@@ -460,7 +473,7 @@ impl Call {
             (None, Some(_)) => self.sessions.sent(side),
             (None, None) => None,
         };
-        self.leg(side).answer_renegotiation(tx, invite, sdp, cx);
+        self.leg(side).answer_renegotiation(tx, message, invite, sdp, cx);
     }
 
     fn refused(&mut self, status: u16, reason: CompactString, carried: Vec<Carried>, why: String, cx: &mut Cx<'_>) {
@@ -476,7 +489,7 @@ impl Call {
 
     fn refuse_caller(&mut self, by: By, status: u16, why: String, reply: Reply, cx: &mut Cx<'_>) {
         self.caller.refuse(reply, cx);
-        self.closing(Ending { by, why, cause: 0, status }, cx);
+        self.closing(Ending { by, why, cause: 0, status }, Vec::new(), cx);
     }
 
     fn cancelled(&mut self, why: String, cx: &mut Cx<'_>) {
@@ -512,22 +525,33 @@ impl Call {
     fn end(&mut self, by: By, why: String, cause: u16, caller: Vec<Carried>, callee: Vec<Carried>, cx: &mut Cx<'_>) {
         let status = if self.moments.answered.is_some() { 0 } else { 503 };
         self.caller.hang_up(Reply::new(503), caller, cx);
-        if !self.callee.is_notifying() {
+        let mut bye = Vec::new();
+        if self.callee.is_notifying() {
+            bye = callee;
+        } else {
             self.callee.hang_up(Reply::new(503), callee, cx);
         }
-        self.closing(Ending { by, why, cause, status }, cx);
+        self.closing(Ending { by, why, cause, status }, bye, cx);
     }
 
-    fn closing(&mut self, ending: Ending, cx: &mut Cx<'_>) {
+    fn closing(&mut self, ending: Ending, bye: Vec<Carried>, cx: &mut Cx<'_>) {
         self.sessions.close(cx);
         self.ending.get_or_insert(ending);
-        self.state = State::Clearing { until: cx.now + CLEARING_WAIT };
+        self.state = State::Clearing { until: cx.now + CLEARING_WAIT, bye };
         self.clear(cx);
+    }
+
+    /// Synthflow's BYE that waited for a NOTIFY's answer.
+    fn hang_up_callee(&mut self, cx: &mut Cx<'_>) {
+        if let State::Clearing { bye, .. } = &mut self.state {
+            let headers = std::mem::take(bye);
+            self.callee.hang_up(Reply::new(503), headers, cx);
+        }
     }
 
     /// Neither the relay's counters nor the answer to a NOTIFY hold anything up for longer.
     fn waited_enough(&mut self, cx: &mut Cx<'_>) {
-        self.callee.hang_up(Reply::new(503), Vec::new(), cx);
+        self.hang_up_callee(cx);
         for side in [Side::Caller, Side::Callee] {
             self.sessions.closed(side, self.sessions.stats(side), cx);
         }
@@ -539,7 +563,7 @@ impl Call {
             return;
         }
         if self.callee.is_up() && !self.callee.is_notifying() {
-            self.callee.hang_up(Reply::new(503), Vec::new(), cx);
+            self.hang_up_callee(cx);
         }
         if self.sessions.is_closed()
             && let Some(ending) = self.ending.take()

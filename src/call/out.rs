@@ -9,6 +9,7 @@ use crate::call::escalation::Signal;
 use crate::call::rules::Carried;
 use crate::call::rules::Target;
 use crate::call::rules::Transport;
+use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
 use crate::ids::LocalTag;
 use crate::ids::Minter;
@@ -158,6 +159,11 @@ pub enum Out {
     /// Give this INVITE up: CANCEL when a provisional answer has come (RFC 3261 §9.1), ACK and BYE when a 2xx crosses.
     Abandon {
         invite: ClientTxId,
+    },
+    /// This leg's dialog as it is now: what it takes to end it when the call itself can not be trusted any more.
+    Confirmed {
+        side: Side,
+        dialog: Box<Dialog>,
     },
     /// In-dialog requests with this tag are for this leg.
     Own {

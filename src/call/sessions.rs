@@ -110,7 +110,15 @@ impl Sessions {
 
     /// Our own answer to an offer of `side`, at the same port and with the codec in use. `None`: it has none that we can keep.
     pub fn answer(&mut self, side: Side, offer: &Sdp, cx: &mut Cx<'_>) -> Option<Bytes> {
-        let prefer: Vec<u8> = self.codec(side).map(|c| c.payload_type).into_iter().collect();
+        let used = self.codec(side);
+        // Packets cross unchanged: another codec, or the same one under another number, the other leg would not understand.
+        let is_kept = |c: &Codec| {
+            offer.codecs().iter().any(|o| o.payload_type == c.payload_type && o.name.eq_ignore_ascii_case(&c.name))
+        };
+        if used.as_ref().is_some_and(|c| !is_kept(c)) {
+            return None;
+        }
+        let prefer: Vec<u8> = used.map(|c| c.payload_type).into_iter().collect();
         let text = self.end(side).print(|ours, origin| answer_for(offer, ours, origin, &prefer))?;
         self.hear(side, offer, cx);
         Some(text)
@@ -125,6 +133,11 @@ impl Sessions {
     pub fn codec(&self, side: Side) -> Option<Codec> {
         let sent = Sdp::parse(self.look(side).sent.clone()?).ok()?;
         sent.codecs().into_iter().find(|c| !c.name.eq_ignore_ascii_case("telephone-event"))
+    }
+
+    /// Whether this side has described its session at all, be it on hold.
+    pub fn has_heard(&self, side: Side) -> bool {
+        self.look(side).received.is_some()
     }
 
     pub fn heard(&self, side: Side) -> Option<SocketAddr> {

@@ -103,6 +103,14 @@ impl MediaThread {
     }
 }
 
+impl Ask {
+    /// Whether somebody would hear the difference if it waited for the thread's next look. A pair without a call can wait for
+    /// its first packet, and a closing one for its last; an address may not.
+    fn is_urgent(&self) -> bool {
+        !matches!(self, Ask::Order { order: MediaOrder::Open { .. } | MediaOrder::Watch { .. } | MediaOrder::Close, .. })
+    }
+}
+
 /// The control plane's end. One owner, so that orders arrive as they were given; dropping it stops the thread.
 #[derive(Debug)]
 pub struct MediaHandle {
@@ -141,12 +149,13 @@ impl MediaHandle {
     }
 
     fn ask(&mut self, ask: Ask) {
+        let urgent = ask.is_urgent();
         if let Some(ask) = self.queued(ask) {
             let mut spill = self.shared.spill();
             spill.push_back(ask);
             self.shared.spilled.store(true, Ordering::SeqCst);
         }
-        if !self.shared.woken.swap(true, Ordering::SeqCst) {
+        if urgent && !self.shared.woken.swap(true, Ordering::SeqCst) {
             self.wake();
         }
     }

@@ -16,10 +16,14 @@ use crate::mock::carrier::HangUp;
 use crate::mock::carrier::hang_up;
 use crate::mock::rtp::Play;
 use crate::mock::rtp::RtpCounts;
+use crate::mock::sdp::audio_addr;
 use crate::mock::synthflow::MockSynthflow;
 use crate::mock::synthflow::SynthflowEvent;
 use crate::mock::synthflow::SynthflowOptions;
+use crate::mock::ua::Ua;
+use crate::mock::ua::UaOptions;
 use crate::transaction::Timers;
+use crate::wire::message::Message;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -219,4 +223,96 @@ async fn a_hundred_calls_at_a_time_are_a_hundred_calls() {
     for _ in 0..100 {
         scene.until(|e| *e == Event::Bot(SynthflowEvent::ByeAnswered(200))).await;
     }
+}
+
+/// A peer that writes its messages by hand.
+struct Hand {
+    socket: UdpSocket,
+    far: SocketAddr,
+}
+
+impl Hand {
+    async fn to(far: SocketAddr) -> Hand {
+        Hand { socket: UdpSocket::bind(LOOPBACK).await.unwrap(), far }
+    }
+
+    async fn send(&self, method: &str, number: u32, to_tag: &str, body: &str) {
+        let addr = self.socket.local_addr().unwrap();
+        let branch = if method == "ACK" { "ack".to_owned() } else { format!("{method}{number}") };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let text = format!(
+            "{method} sip:bot@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {addr};rport;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@127.0.0.1>;tag=me\r\nTo: <sip:bot@127.0.0.1>{to_tag}\r\nCall-ID: c1\r\nCSeq: {number} {method}\r\n\
+             Contact: <sip:a@{addr}>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.socket.send_to(text.as_bytes(), self.far).await.unwrap();
+    }
+
+    /// The next final answer to this method, whole.
+    async fn gets(&self, method: &str) -> Message {
+        let mut buffer = vec![0; 65_535];
+        loop {
+            let (n, _) = timeout(PATIENCE, self.socket.recv_from(&mut buffer)).await.unwrap().unwrap();
+            let message = Message::parse(bytes::Bytes::copy_from_slice(&buffer[..n])).unwrap();
+            if message.status() >= 200 && message.method().as_str() == method {
+                return message;
+            }
+        }
+    }
+}
+
+const HOLD: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n";
+
+#[tokio::test]
+async fn a_late_offer_a_hold_and_what_belongs_nowhere_are_answered_as_the_clauses_say() {
+    let (addresses, bot) = MockSynthflow::bind(options()).await.unwrap();
+    let (say, mut events) = mpsc::unbounded_channel();
+    let _bot = tokio::spawn(bot.run(move |_, event| drop(say.send(event))));
+    let hand = Hand::to(addresses.udp.unwrap()).await;
+
+    hand.send("OPTIONS", 1, "", "").await;
+    assert_eq!(hand.gets("OPTIONS").await.status(), 200);
+    hand.send("BYE", 2, ";tag=unknown", "").await;
+    assert_eq!(hand.gets("BYE").await.status(), 481);
+    hand.send("PUBLISH", 3, "", "").await;
+    let refused = hand.gets("PUBLISH").await;
+    // RFC 3261 §21.4.6: "The response MUST include an Allow header field containing a list of valid methods".
+    assert!(refused.status() == 405 && refused.named("Allow").next().is_some());
+
+    hand.send("INVITE", 4, "", "").await;
+    let ok = hand.gets("INVITE").await;
+    // RFC 3261 §13.3.1.4: without an offer in the INVITE, "the 2xx MUST contain an offer".
+    assert!(ok.status() == 200 && audio_addr(&ok.body()).is_some());
+    let tag = format!(";tag={}", ok.to_tag().unwrap());
+    // The same 200 again until the ACK (RFC 3261 §13.3.1.4).
+    assert_eq!(hand.gets("INVITE").await.body(), ok.body());
+    hand.send("ACK", 4, &tag, &HOLD.replace("sendonly", "sendrecv")).await;
+    while timeout(PATIENCE, events.recv()).await.unwrap() != Some(SynthflowEvent::Answered) {}
+
+    hand.send("INVITE", 5, &tag, HOLD).await;
+    let held = hand.gets("INVITE").await;
+    assert!(held.status() == 200 && held.body().ends_with(b"a=recvonly\r\n"), "{:?}", held.body());
+    hand.send("ACK", 5, &tag, "").await;
+    hand.send("INFO", 5, &tag, "").await;
+    // RFC 3261 §12.2.2: a number that is not higher is out of order, "and MUST be rejected with a 500".
+    assert_eq!(hand.gets("INFO").await.status(), 500);
+    hand.send("BYE", 6, &tag, "").await;
+    assert_eq!(hand.gets("BYE").await.status(), 200);
+}
+
+#[tokio::test]
+async fn one_call_more_than_the_limit_gets_503() {
+    let (ua, mut incoming) = Ua::bind(UaOptions { udp: Some(LOOPBACK), calls_max: 1, ..UaOptions::default() }).await.unwrap();
+    let far = ua.udp_addr().unwrap();
+    let _ua = tokio::spawn(ua.run());
+    let (first, second) = (Hand::to(far).await, Hand::to(far).await);
+    first.send("INVITE", 1, "", HOLD).await;
+    let taken = timeout(PATIENCE, incoming.recv()).await.unwrap().unwrap();
+    second.send("INVITE", 2, "", HOLD).await;
+    assert_eq!(second.gets("INVITE").await.status(), 503);
+    // A call that its owner let go of makes room.
+    drop(taken);
+    second.send("INVITE", 3, "", HOLD).await;
+    assert!(timeout(PATIENCE, incoming.recv()).await.unwrap().is_some());
 }

@@ -4,5 +4,12 @@
 
 mod basic;
 mod cancel;
+mod drain;
 mod dsl;
 mod escalation;
+mod failover;
+mod handover;
+mod refusals;
+mod routes;
+mod session;
+mod stream;

@@ -199,7 +199,16 @@ impl Endpoint {
     /// Whether the owner has not heard of it yet.
     pub(super) fn invite_answered(&mut self, call: u64, key: &ClientKey, response: &Message) -> bool {
         let Some(invite) = self.clients.get(key).map(|tx| tx.client.request().clone()) else { return false };
-        let Some(state) = self.calls.get(&call) else { return false };
+        let Some(state) = self.calls.get(&call) else {
+            // Its owner has gone: nobody wants what was answered.
+            let wire = self.clients.get(key).map(|tx| tx.wire);
+            if let (200..=299, Some(wire)) = (response.status(), wire)
+                && let Some(remote) = self.wires.peer(wire)
+            {
+                self.end_fork(&invite, response, (wire, remote));
+            }
+            return false;
+        };
         let fallback = (state.wire, state.remote);
         match (response.status(), &state.invite) {
             (100..=199, Invite::Sent { .. }) => {

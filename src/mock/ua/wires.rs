@@ -88,14 +88,14 @@ impl Wires {
         let (heard_in, heard) = mpsc::channel(HEARD_WAITING_MAX);
         let mut wires = Wires { udp: None, tcp: None, conns: HashMap::new(), next: 0, heard_in, heard, tasks: JoinSet::new() };
         if let Some(addr) = udp {
-            let socket = Arc::new(UdpSocket::bind(addr).await?);
+            let socket = Arc::new(UdpSocket::bind(addr).await.map_err(named("udp", addr))?);
             let (out, queue) = mpsc::channel(DATAGRAMS_WAITING_MAX);
             wires.udp = Some(Datagrams { bound: socket.local_addr()?, out });
             wires.tasks.spawn(write_datagrams(socket.clone(), queue));
             wires.tasks.spawn(read_datagrams(socket, wires.heard_in.clone()));
         }
         if let Some(addr) = tcp {
-            let listener = TcpListener::bind(addr).await?;
+            let listener = TcpListener::bind(addr).await.map_err(named("tcp", addr))?;
             wires.tcp = Some(listener.local_addr()?);
             wires.tasks.spawn(accept(listener, wires.heard_in.clone()));
         }
@@ -157,6 +157,13 @@ impl Wires {
         Some(Wire::Tcp(conn))
     }
 
+    pub fn peer(&self, wire: Wire) -> Option<SocketAddr> {
+        match wire {
+            Wire::Udp(remote) => Some(remote),
+            Wire::Tcp(conn) => self.conns.get(&conn).map(|c| c.peer),
+        }
+    }
+
     pub fn gone(&mut self, conn: u64) {
         self.conns.remove(&conn);
     }
@@ -179,6 +186,10 @@ impl Wires {
             },
         }
     }
+}
+
+fn named(transport: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> io::Error {
+    move |e| io::Error::new(e.kind(), format!("cannot listen on {transport}://{addr}: {e}"))
 }
 
 async fn read_datagrams(socket: Arc<UdpSocket>, heard: mpsc::Sender<Heard>) {
