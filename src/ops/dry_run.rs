@@ -182,7 +182,7 @@ impl Names {
 
 impl Resolve for Names {
     fn addresses(&self, name: &TargetName) -> Vec<IpAddr> {
-        self.0.get(name.0.as_str()).map(|one| one.to_vec()).unwrap_or_default()
+        self.0.get(name.0.as_str()).map_or_else(Vec::new, |one| one.to_vec())
     }
 }
 

@@ -179,8 +179,8 @@ impl Names {
 }
 
 impl Resolve for Names {
-    fn addresses(&self, name: &TargetName) -> &[IpAddr] {
-        self.0.get(name.0.as_str()).map_or(&[], Vec::as_slice)
+    fn addresses(&self, name: &TargetName) -> Vec<IpAddr> {
+        self.0.get(name.0.as_str()).cloned().unwrap_or_default()
     }
 }
 

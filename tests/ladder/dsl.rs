@@ -268,6 +268,12 @@ impl Ladder {
         self.input(Input::Targets { name: TargetName("synthflow.example".into()), result: Ok(reach) });
     }
 
+    /// The callee's name resolves to one address, which sees us as `local`.
+    pub fn resolve_at(&mut self, ip: &str, local: &str) {
+        let reach = vec![Reach { ip: ip.parse().unwrap(), local: local.parse().unwrap() }];
+        self.input(Input::Targets { name: TargetName("synthflow.example".into()), result: Ok(reach) });
+    }
+
     /// An answered call, every message claimed, both dialogs remembered.
     pub fn answered() -> Ladder {
         let mut l = Ladder::new();
@@ -388,8 +394,8 @@ impl Ladder {
     }
 
     fn bytes(&mut self, flow: Flow, remote: SocketAddr, bytes: Bytes) {
-        let local = SocketAddr::new(US.parse().unwrap(), 5060);
-        self.input(Input::Sip { flow, remote, local, bytes });
+        let own: IpAddr = if remote.is_ipv6() { "2001:db8::9".parse().unwrap() } else { US.parse().unwrap() };
+        self.input(Input::Sip { flow, remote, local: SocketAddr::new(own, 5060), bytes });
     }
 
     pub fn input(&mut self, input: Input) {
@@ -494,7 +500,7 @@ impl Ladder {
     }
 
     fn bind(&mut self, count: usize, v6: bool) -> Input {
-        let ip = if v6 { "::".parse().unwrap() } else { US.parse().unwrap() };
+        let ip = if v6 { "2001:db8::9".parse().unwrap() } else { US.parse().unwrap() };
         let pairs = (0..count)
             .map(|_| {
                 self.next_port += 2;
@@ -804,6 +810,11 @@ impl End<'_> {
     }
 
     pub fn acks_refusal_of(&mut self, invite: &Message) {
+        let call_id = self.party().call_id.clone();
+        self.acks_refusal_with(invite, &call_id);
+    }
+
+    pub fn acks_refusal_with(&mut self, invite: &Message, call_id: &str) {
         let p = self.party();
         let text = format!(
             "ACK {} SIP/2.0\r\nVia: {}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} ACK\r\nContent-Length: 0\r\n\r\n",
@@ -811,7 +822,7 @@ impl End<'_> {
             text(invite.value(Name::Via).unwrap()),
             text(invite.value(Name::From).unwrap()),
             p.remote,
-            p.call_id,
+            call_id,
             invite.cseq().unwrap().number
         );
         self.sends_text(text);

@@ -109,8 +109,8 @@ fn one_refer_past_the_limit_is_refused() {
         l.callee().gets(Notify("200 OK"));
     }
     caller_ends(&mut l);
-    l.callee().gets("BYE");
-    l.callee().answers_to("BYE", 200);
+    l.after(Duration::from_millis(2_100));
+    while l.take_for("203.0.113.2:5080").is_some_and(|m| m.method().as_str() != "BYE") {}
     l.after(Duration::from_secs(40));
     while l.take_for("203.0.113.2:5080").is_some() {}
     l.all_is_over();
@@ -446,4 +446,76 @@ fn an_escalation_that_we_cut_off_is_settled_and_said_so() {
         assert_eq!(l.cancelled, u32::from(stage == "requesting"));
         assert!(l.drained);
     }
+}
+
+#[test]
+fn both_sides_hang_up_before_the_intent_is_on_disk() {
+    for ended_by_us in [false, true] {
+        let mut l = Ladder::answered();
+        l.journal(Journal::Stuck);
+        l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+        if ended_by_us {
+            l.asks(Command::Drain { within: Duration::ZERO });
+            l.callee().gets(200);
+            l.caller().gets("BYE");
+            l.caller().answers_to("BYE", 200);
+        } else {
+            caller_ends(&mut l);
+            l.callee().gets(200);
+        }
+        l.all_is_over();
+        assert_eq!(settled(&l), ["expired"]);
+    }
+}
+
+#[test]
+fn a_second_bye_while_the_first_waits_for_the_disk_is_answered_too() {
+    let mut l = Ladder::answered();
+    l.journal(Journal::Stuck);
+    l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+    l.callee().sends("BYE");
+    l.callee().gets(200);
+    l.journal(Journal::AtOnce);
+    l.callee().gets(200);
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    caller_ends(&mut l);
+    l.all_is_over();
+    assert_eq!(settled(&l), ["delivered"]);
+}
+
+#[test]
+fn max_call_duration_in_an_escalation_settles_it() {
+    let mut l = Ladder::answered_having(&[("[sip]", "max_call_duration = \"1m\"")]);
+    l.nothing_happens(Duration::from_secs(59));
+    l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+    l.callee().gets(200);
+    l.cxone().gets_signal();
+    assert!(reason(&l.caller().gets("BYE")).contains("max_call_duration"));
+    l.caller().answers_to("BYE", 200);
+    l.cxone().accepts();
+    l.all_is_over();
+    assert_eq!(settled(&l), ["unknown"]);
+}
+
+#[test]
+fn cxones_leg_that_never_acknowledges_a_reinvite_while_held_is_lost_and_no_bye() {
+    let mut l = Ladder::answered();
+    l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+    l.callee().gets(200);
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    l.caller().sends_body("INVITE", "", "application/sdp", &offer("198.51.100.1", 20_000));
+    l.caller().gets(100);
+    l.caller().gets(200);
+    while let Some(message) = { l.after_ms(500); l.take_for("198.51.100.1:5060") }.or_else(|| { l.after(Duration::from_secs(4)); l.take_for("198.51.100.1:5060") }) {
+        if message.is_request() {
+            assert_eq!(reason(&message), FAILED);
+            break;
+        }
+    }
+    assert!(l.now() < Duration::from_secs(15), "after_signal, {:?}", l.now());
+    l.after(Duration::from_secs(40));
+    while l.take_for("198.51.100.1:5060").is_some() {}
+    l.all_is_over();
 }

@@ -465,3 +465,84 @@ fn codes_phrases_and_headers_cross() {
     l.caller().acks_refusal();
     l.all_is_over();
 }
+
+#[test]
+fn a_leg_over_ipv6_shows_ipv6_and_the_other_ipv4() {
+    let mut l = Ladder::replacing(&[
+        ("\"tcp://192.0.2.9:5060\"", "\"tcp://192.0.2.9:5060\", \"udp://[2001:db8::9]:5060\""),
+        ("[cxone]\n", "[media]\nbind = [\"192.0.2.9\", \"2001:db8::9\"]\n[cxone]\n"),
+    ]);
+    l.resolve_at("2001:db8::2", "2001:db8::9");
+    l.callee().moves("[2001:db8::2]:5080");
+    l.caller().invites();
+    l.caller().gets(100);
+    let invite = l.callee().gets("INVITE");
+    let text = String::from_utf8_lossy(invite.raw()).into_owned();
+    assert!(text.contains("Via: SIP/2.0/UDP [2001:db8::9]:5060;"), "{text}");
+    assert!(text.contains("c=IN IP6 2001:db8::9") && !text.contains("192.0.2.9"), "{text}");
+    let sdp = offer("x", 30_000).replace("IN IP4 x", "IN IP6 2001:db8::2");
+    l.callee().answers_with(200, "calleetag", "", &sdp);
+    l.callee().gets("ACK");
+    let ok = l.caller().gets(200);
+    assert!(body(&ok).contains("c=IN IP4 192.0.2.9") && !body(&ok).contains("IP6"), "{}", body(&ok));
+    l.caller().acks();
+    end(&mut l);
+}
+
+#[test]
+fn a_forced_end_before_the_callers_ack_waits_for_it() {
+    let mut l = Ladder::new();
+    l.caller().invites();
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.callee().gets("ACK");
+    l.caller().gets(200);
+    l.asks(backchannel::b2bua::io::Command::Drain { within: Duration::ZERO });
+    l.callee().gets("BYE");
+    l.callee().answers_to("BYE", 200);
+    l.caller().acks();
+    assert!(reason(&l.caller().gets("BYE")).contains("shutting down"));
+    l.caller().answers_to("BYE", 200);
+    l.all_is_over();
+}
+
+#[test]
+fn a_second_invite_in_the_early_dialog_gets_500() {
+    // RFC 3261 §14.2: "A UAS that receives a second INVITE before it sends the final response to a first INVITE with a lower CSeq sequence
+    // number on the same dialog MUST return a 500 (Server Internal Error) response to the second INVITE and MUST include a Retry-After".
+    let mut l = Ladder::new();
+    l.caller().invites();
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(180);
+    l.caller().gets(180);
+    let first = l.caller().sent_invite();
+    l.caller().sends_body("INVITE", "", SDP, &offer("198.51.100.1", 20_000));
+    l.caller().gets(100);
+    assert!(l.caller().gets(500).value(Name::RetryAfter).is_some());
+    l.caller().acks_refusal();
+    l.callee().answers(486);
+    l.callee().gets("ACK");
+    l.caller().gets(486);
+    l.caller().acks_refusal_of(&first);
+    l.all_is_over();
+}
+
+#[test]
+fn a_reinvite_before_the_answer_to_our_late_offer_gets_491() {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", "");
+    l.caller().sends_text(text);
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.caller().gets(200);
+    l.caller().sends_body("UPDATE", "", SDP, &offer("198.51.100.1", 20_000));
+    l.caller().gets(491);
+    l.caller().cseq(100);
+    l.caller().acks_with(&offer("198.51.100.1", 20_000));
+    l.callee().gets("ACK");
+    l.caller().cseq(101);
+    end(&mut l);
+}
