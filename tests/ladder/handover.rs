@@ -519,3 +519,49 @@ fn cxones_leg_that_never_acknowledges_a_reinvite_while_held_is_lost_and_no_bye()
     while l.take_for("198.51.100.1:5060").is_some() {}
     l.all_is_over();
 }
+
+#[test]
+fn a_notify_that_nobody_answers_ends_the_subscription_and_never_the_call() {
+    let mut l = Ladder::answered();
+    l.callee().sends_with("REFER", REFER);
+    l.callee().gets(202);
+    l.callee().gets(Notify("100 Trying"));
+    l.cxone().gets_signal();
+    l.cxone().refuses(400);
+    l.after(Duration::from_secs(33));
+    while let Some(message) = l.take_for("203.0.113.2:5080") {
+        assert_eq!(message.method().as_str(), "NOTIFY");
+    }
+    l.nothing_happens(Duration::from_secs(10));
+    caller_ends(&mut l);
+    callee_is_ended(&mut l);
+    l.all_is_over();
+}
+
+#[test]
+fn a_bot_that_has_lost_its_dialog_is_signalled_when_on_bot_lost_says_so() {
+    let mut l = Ladder::answered_having(&[("[escalation]", "on_bot_lost = \"signal\"")]);
+    l.caller().sends_body("INFO", "", "text/plain", "x");
+    l.callee().gets("INFO");
+    l.callee().answers_to("INFO", 481);
+    l.caller().gets(500);
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    l.nothing_happens(Duration::from_secs(1));
+    caller_ends(&mut l);
+    l.all_is_over();
+    assert_eq!(settled(&l), ["delivered"]);
+}
+
+#[test]
+fn the_closing_line_of_an_escalated_call_says_what_cxones_bye_said() {
+    let mut l = signalling(&[]);
+    l.caller().sends_with("BYE", "Reason: Q.850;cause=31;text=\"queued\"\r\n");
+    l.caller().gets(200);
+    l.cxone().accepts();
+    told(&mut l, "200 OK");
+    callee_is_ended(&mut l);
+    l.all_is_over();
+    let said = format!("{:?}", l.reported("call.ended"));
+    assert!(said.contains("cause: 31") && said.contains("queued"), "{said}");
+}
