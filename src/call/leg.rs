@@ -586,9 +586,7 @@ impl Leg {
                 None
             }
             // Nothing that the peer said: and a 408 would end the other dialog (RFC 3261 §12.2.1.2).
-            (Use::Passed(back), _) => {
-                Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() })
-            }
+            (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() }),
             _ => None,
         }
     }

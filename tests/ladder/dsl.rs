@@ -82,7 +82,6 @@ struct Party {
     remote: String,
     target: String,
     cseq: u32,
-    routes: Vec<String>,
     branch: u32,
     /// The last request that came, by method.
     requests: Vec<Message>,
@@ -110,7 +109,6 @@ pub struct Ladder {
     held_records: Vec<RecordId>,
     last_try: Option<(CallHandle, u8)>,
     dials: Vec<(ConnId, SocketAddr)>,
-    streams: bool,
     pub expect_errors: bool,
     /// What a Contact, Route or Via name resolves to; others do not.
     names: Vec<(String, IpAddr)>,
@@ -198,7 +196,6 @@ impl Ladder {
             remote: String::new(),
             target: String::new(),
             cseq: 100,
-            routes: Vec::new(),
             branch: 0,
             requests: Vec::new(),
             sent: None,
@@ -223,7 +220,6 @@ impl Ladder {
             held_records: Vec::new(),
             last_try: None,
             dials: Vec::new(),
-            streams: false,
             expect_errors: false,
             names: Vec::new(),
             last_flow: None,
@@ -473,10 +469,6 @@ impl Ladder {
             }
             Action::Dial { conn, target } => {
                 self.dials.push((conn, target.addr));
-                if self.streams {
-                    let local = SocketAddr::new(US.parse().unwrap(), 40_000);
-                    inputs.push(Input::FlowUp { conn, local, remote: target.addr, dialled: true });
-                }
             }
             Action::Dropped { why, .. } => self.dropped.push(why),
             Action::Drained => {
@@ -492,11 +484,6 @@ impl Ladder {
                 inputs.push(Input::Resolved { query, result: found.ok_or_else(|| "no such name".into()) });
             }
         }
-    }
-
-    /// Connections that the core dials are up at once.
-    pub fn streams_come_up(&mut self) {
-        self.streams = true;
     }
 
     fn bind(&mut self, count: usize, v6: bool) -> Input {
@@ -721,11 +708,6 @@ impl End<'_> {
         self.party().cseq = cseq;
     }
 
-    /// What this end's own requests in the dialog go to.
-    pub fn target(&mut self) -> String {
-        self.party().target.clone()
-    }
-
     pub fn invite_text(&mut self, headers: &str, body: &str) -> String {
         let p = self.party();
         p.branch += 1;
@@ -864,11 +846,10 @@ impl End<'_> {
         let (host, branch) = (p.addr, p.branch);
         let contact = p.contact.clone().unwrap_or_else(|| format!("<sip:end@{host}>"));
         let (transport, rport) = (p.transport, if p.rport { ";rport" } else { "" });
-        let routes: String = p.routes.iter().map(|r| format!("Route: {r}\r\n")).collect();
         let content = if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
         let text = format!(
             "{method} {} SIP/2.0\r\nVia: SIP/2.0/{transport} {host};branch=z9hG4bKin{method}{branch}{rport}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\n\
-             Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: {contact}\r\n{routes}{headers}{content}Content-Length: {}\r\n\r\n{body}",
+             Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: {contact}\r\n{headers}{content}Content-Length: {}\r\n\r\n{body}",
             p.target,
             p.local,
             p.remote,
@@ -903,13 +884,6 @@ impl End<'_> {
         let to = text(request.value(Name::To).unwrap());
         let to = if to.contains(";tag=") { to } else { format!("{to};tag=calleetag") };
         self.respond(&request, status, &to, "", "");
-    }
-
-    /// The same, with these header lines.
-    pub fn answers_to_with(&mut self, method: &str, status: u16, headers: &str, body: &str) {
-        let request = self.request(method);
-        let to = text(request.value(Name::To).unwrap());
-        self.respond(&request, status, &to, headers, body);
     }
 
     /// Answers an INVITE that another address got.
@@ -948,10 +922,6 @@ impl End<'_> {
             body.len()
         );
         self.sends_text(text);
-    }
-
-    pub fn route_set(&mut self, routes: &[&str]) {
-        self.party().routes = routes.iter().map(|r| (*r).to_owned()).collect();
     }
 }
 

@@ -296,7 +296,8 @@ fn cxones_leg_is_answered_by_us_while_it_is_held() {
     let port = |m: &Message| backchannel::wire::sdp::Sdp::parse(m.body()).unwrap().rtp().unwrap();
     assert_eq!(port(&ok), port(&ours), "same port");
     l.caller().acks();
-    for (method, body) in [("UPDATE", offer("198.51.100.1", 20_000)), ("INFO", "x".into()), ("MESSAGE", "x".into()), ("OPTIONS", String::new())]
+    for (method, body) in
+        [("UPDATE", offer("198.51.100.1", 20_000)), ("INFO", "x".into()), ("MESSAGE", "x".into()), ("OPTIONS", String::new())]
     {
         let kind = if method == "UPDATE" { "application/sdp" } else { "text/plain" };
         l.caller().sends_body(method, "", if body.is_empty() { "" } else { kind }, &body);
@@ -508,7 +509,14 @@ fn cxones_leg_that_never_acknowledges_a_reinvite_while_held_is_lost_and_no_bye()
     l.caller().sends_body("INVITE", "", "application/sdp", &offer("198.51.100.1", 20_000));
     l.caller().gets(100);
     l.caller().gets(200);
-    while let Some(message) = { l.after_ms(500); l.take_for("198.51.100.1:5060") }.or_else(|| { l.after(Duration::from_secs(4)); l.take_for("198.51.100.1:5060") }) {
+    while let Some(message) = {
+        l.after_ms(500);
+        l.take_for("198.51.100.1:5060")
+    }
+    .or_else(|| {
+        l.after(Duration::from_secs(4));
+        l.take_for("198.51.100.1:5060")
+    }) {
         if message.is_request() {
             assert_eq!(reason(&message), FAILED);
             break;

@@ -172,9 +172,8 @@ fn a_reinvite_without_sdp_gets_our_offer_and_its_ack_the_answer() {
     // RFC 3261 §14.2: "the UAS […] SHOULD include an offer".
     assert!(body(&l.callee().gets(200)).contains(US));
     l.callee().acks_with(&offer("203.0.113.2", 31_000));
-    let aimed = l.orders.iter().any(
-        |(side, o)| *side == Side::Callee && matches!(o, MediaOrder::Aim { peer: Some(p) } if p.rtp.port() == 31_000),
-    );
+    let aimed =
+        l.orders.iter().any(|(side, o)| *side == Side::Callee && matches!(o, MediaOrder::Aim { peer: Some(p) } if p.rtp.port() == 31_000));
     assert!(aimed);
     end(&mut l);
 }
