@@ -621,7 +621,8 @@ impl Leg {
     /// The ACK to the 2xx leaves when the call says so; `answer` with late offer.
     pub fn acknowledge(&mut self, answer: Option<Bytes>, cx: &mut Cx<'_>) {
         let (Usage::Answering { tx }, Some(dialog)) = (&self.usage, &self.dialog) else { return };
-        let mut draft = dialog.ack(dialog.local_seq());
+        // Of the INVITE, whatever has been sent in the dialog since.
+        let mut draft = dialog.ack(self.local_seq);
         if let Some(sdp) = answer {
             draft.body("application/sdp", sdp);
         }

@@ -338,7 +338,6 @@ impl Call {
                     self.cancelled("BYE before the answer".into(), cx);
                 }
 
-                (S::Bridged, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
                 (S::Bridged, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
                 (S::Bridged, Side::Callee, E::HungUp { tx, message }) => self.bot_hung_up(tx, &message, cx),
                 (S::Bridged, Side::Callee, E::Referred { tx, message }) => self.referred(tx, &message, cx),
@@ -371,7 +370,8 @@ impl Call {
                     }
                 }
                 (_, _, E::PassedBack { tx, status, reason }) => cx.respond(tx, Reply::new(status).reason(reason)),
-                (_, _, E::Acknowledged { session, .. }) => self.heard_answer(side, session, cx),
+                (S::Clearing { .. } | S::Over, _, E::Acknowledged { .. }) => {}
+                (_, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
                 // A NOTIFY's answer may be what a BYE of ours waits for; `clear` looks. The rest came too late to matter.
                 (
                     _,
@@ -451,6 +451,7 @@ impl Call {
             let answer = session.as_ref().and_then(|s| self.sessions.cross(Side::Caller, s, &[], cx));
             if answer.is_none() {
                 let why = "ACK without the answer to our offer".to_string();
+                self.abandon_handover(cx);
                 let reason = reason_line(127, &why);
                 return self.end(By::Cxone, why, 127, vec![reason.clone()], vec![reason], cx);
             }

@@ -573,3 +573,27 @@ fn the_closing_line_of_an_escalated_call_says_what_cxones_bye_said() {
     let said = format!("{:?}", l.reported("call.ended"));
     assert!(said.contains("cause: 31") && said.contains("queued"), "{said}");
 }
+
+#[test]
+fn two_refers_before_the_disk_is_done_get_two_202s_and_one_signal() {
+    let mut l = Ladder::answered();
+    l.journal(Journal::Stuck);
+    l.callee().sends_with("REFER", REFER);
+    l.callee().sends_with("REFER", REFER);
+    l.callee().repeats();
+    l.nothing_happens(Duration::from_millis(50));
+    l.journal(Journal::AtOnce);
+    for _ in 0..2 {
+        l.callee().gets(202);
+        told(&mut l, "100 Trying");
+    }
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    for _ in 0..2 {
+        told(&mut l, "200 OK");
+    }
+    caller_ends(&mut l);
+    callee_is_ended(&mut l);
+    l.all_is_over();
+    assert_eq!(settled(&l), ["delivered"]);
+}

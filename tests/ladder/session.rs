@@ -545,3 +545,55 @@ fn a_reinvite_before_the_answer_to_our_late_offer_gets_491() {
     l.caller().cseq(101);
     end(&mut l);
 }
+
+#[test]
+fn the_answer_to_a_late_offer_reaches_a_bot_that_already_escalates() {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", "");
+    l.caller().sends_text(text);
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.caller().gets(200);
+    l.callee().sends_with("REFER", "Refer-To: <sip:billing@cxone.example>\r\n");
+    l.callee().gets(202);
+    l.callee().gets(crate::dsl::Notify("100 Trying"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.cxone().gets_signal();
+    l.caller().acks_with(&offer("198.51.100.1", 20_000));
+    let ack = l.callee().gets("ACK");
+    assert!(body(&ack).contains(US));
+    // RFC 3261 §13.2.2.4: "The sequence number of the CSeq header field MUST be the same as the INVITE being acknowledged".
+    let invite = l.callee().request("INVITE");
+    assert_eq!(ack.cseq().unwrap().number, invite.cseq().unwrap().number);
+    l.cxone().accepts();
+    l.callee().gets(crate::dsl::Notify("200 OK"));
+    l.callee().answers_to("NOTIFY", 200);
+    end(&mut l);
+}
+
+#[test]
+fn a_late_offer_without_its_answer_settles_the_escalation_too() {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", "");
+    l.caller().sends_text(text);
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.caller().gets(200);
+    l.callee().sends_with("REFER", "Refer-To: <sip:billing@cxone.example>\r\n");
+    l.callee().gets(202);
+    l.callee().gets(crate::dsl::Notify("100 Trying"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.cxone().gets_signal();
+    l.caller().acks();
+    l.callee().gets(crate::dsl::Notify("503 Service Unavailable"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.caller().gets("BYE");
+    l.caller().answers_to("BYE", 200);
+    l.callee().gets("ACK");
+    l.callee().gets("BYE");
+    l.callee().answers_to("BYE", 200);
+    l.all_is_over();
+    assert_eq!(l.reported("escalation.unknown").len(), 1);
+}
