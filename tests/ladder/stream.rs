@@ -376,3 +376,75 @@ fn a_stream_that_lost_its_framing_is_answered_and_closed_and_an_ack_never_is() {
         l.all_is_over();
     }
 }
+
+#[test]
+fn a_cancel_while_the_connection_is_still_being_dialled() {
+    let mut l = Ladder::replacing(&[TCP]);
+    l.caller().invites();
+    l.caller().gets(100);
+    l.caller().cancels();
+    l.caller().gets(200);
+    l.caller().gets(487);
+    l.caller().acks_refusal();
+    l.flow_up(0);
+    l.callee().gets("INVITE");
+    l.callee().answers(180);
+    l.callee().gets("CANCEL");
+    l.callee().answers_to("CANCEL", 200);
+    l.callee().answers(487);
+    l.callee().gets("ACK");
+    l.all_is_over();
+}
+
+#[test]
+fn an_abandoned_attempt_over_tcp_that_answers_late_is_ended_on_its_connection() {
+    let mut l = Ladder::replacing(&[TCP]);
+    l.resolve(&["203.0.113.7", "203.0.113.2"]);
+    l.caller().invites();
+    l.caller().gets(100);
+    l.flow_up(0);
+    let first = l.take_for("203.0.113.7:5080").unwrap();
+    l.after(Duration::from_secs(4));
+    l.flow_up(1);
+    l.callee().gets("INVITE");
+    l.callee().moves("203.0.113.7:5080");
+    l.callee().answers_message(&first, 200, "late", &crate::dsl::offer("203.0.113.7", 4_000));
+    for method in ["ACK", "BYE"] {
+        let message = l.take_for("203.0.113.7:5080").unwrap();
+        assert_eq!((message.method().as_str(), message.to_tag()), (method, Some("late")));
+        assert!(via(&message).starts_with("SIP/2.0/TCP "));
+        if method == "BYE" {
+            l.callee().answers_message(&message, 200, "late", "");
+        }
+    }
+    l.callee().moves("203.0.113.2:5080");
+    l.callee().answers(200);
+    l.callee().gets("ACK");
+    l.caller().gets(200);
+    l.caller().acks();
+    end(&mut l);
+}
+
+#[test]
+fn a_2xx_is_repeated_on_a_new_connection_when_the_first_is_lost() {
+    let mut l = Ladder::new();
+    let first = l.caller().connects(1);
+    l.caller().invites();
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.callee().gets("ACK");
+    l.caller().gets(200);
+    l.caller().loses(first);
+    // RFC 3261 §13.3.1.4: "regardless of the transport protocol".
+    l.caller().gets(200);
+    assert_eq!(l.dialled(0).to_string(), "198.51.100.1:5060");
+    let second = l.caller().connects(2);
+    l.caller().acks();
+    l.callee().sends("BYE");
+    l.callee().gets(200);
+    l.caller().gets("BYE");
+    assert_eq!(l.last_flow, Some(second), "the ACK came there");
+    l.caller().answers_to("BYE", 200);
+    l.all_is_over();
+}
