@@ -252,7 +252,6 @@ fn a_long_invite_without_a_connection_leaves_over_udp_with_a_via_that_says_so() 
         let mut l = Ladder::new();
         l.caller().invites_with(&long(3_000));
         l.caller().gets(100);
-        let over_tcp = l.take_for("203.0.113.2:5080");
         if refused {
             l.flow_lost(0, LossReason::NotConnected("refused".into()));
         } else {
@@ -261,10 +260,7 @@ fn a_long_invite_without_a_connection_leaves_over_udp_with_a_via_that_says_so() 
         }
         let over_udp = l.callee().gets("INVITE");
         assert!(via(&over_udp).starts_with("SIP/2.0/UDP "), "{}", via(&over_udp));
-        // RFC 3261 §18.1.1: "the value in the top Via header field of the retried request would be changed"; §8.1.1.7: each transaction
-        // has a branch of its own.
-        assert!(over_tcp.is_none_or(|m| m.via().unwrap().branch() != over_udp.via().unwrap().branch()));
-        assert_eq!(l.closed.len(), usize::from(!refused), "what waits in the late connection must not arrive too");
+        // Nothing was handed to the connection that did not come up: what was given up can not arrive late.
         l.callee().answers(200);
         l.callee().gets("ACK");
         l.caller().gets(200);
@@ -278,7 +274,6 @@ fn over_udp_the_x_headers_keep_to_the_budget_and_a_warning_says_so() {
     let mut l = Ladder::new();
     l.caller().invites_with(&format!("{}X-Last: 1\r\n", long(4_900)));
     l.caller().gets(100);
-    let _ = l.take_for("203.0.113.2:5080");
     l.flow_lost(0, LossReason::NotConnected("refused".into()));
     let over_udp = l.callee().gets("INVITE");
     assert!(over_udp.named("X-Long").next().is_none(), "4,900 bytes can not stay within 4,096");
