@@ -195,3 +195,145 @@ pub fn ack_and_bye(invite: &Bytes, response: &Message) -> Option<(Dialog, Draft,
     let bye = dialog.request(Method::BYE);
     Some((dialog, ack, bye))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &str = "INVITE sip:callee@u2.domain.com SIP/2.0\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\n\
+        From: Caller <sip:caller@u1.example.com>;tag=f1\r\n\
+        To: Callee <sip:callee@domain.com>\r\n\
+        Call-ID: c1\r\n\
+        CSeq: 7 INVITE\r\n\
+        Contact: <sip:caller@u1.example.com>\r\n";
+
+    const RESPONSE: &str = "SIP/2.0 200 OK\r\n\
+        Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\n\
+        From: Caller <sip:caller@u1.example.com>;tag=f1\r\n\
+        To: Callee <sip:callee@domain.com>;tag=t1\r\n\
+        Call-ID: c1\r\n\
+        CSeq: 7 INVITE\r\n\
+        Contact: <sip:callee@u2.domain.com>\r\n";
+
+    fn message(head: &str, more: &str) -> Message {
+        Message::parse(Bytes::from(format!("{head}{more}Content-Length: 0\r\n\r\n"))).unwrap()
+    }
+
+    fn text(draft: &Draft) -> String {
+        String::from_utf8_lossy(&draft.print(Some("SIP/2.0/UDP us;branch=z9hG4bKus"))).into_owned()
+    }
+
+    fn routes_of(text: &str) -> Vec<&str> {
+        text.lines().filter_map(|l| l.strip_prefix("Route: ")).collect()
+    }
+
+    /// §12.1.1: "The route set MUST be set to the list of URIs in the Record-Route header field from the request, taken in order and
+    /// preserving all URI parameters."
+    #[test]
+    fn the_uas_keeps_the_order_of_record_route_and_the_uac_turns_it_round() {
+        let record = "Record-Route: <sip:p2.domain.com;lr>\r\nRecord-Route: <sip:p1.example.com;lr;x=1>, <sip:p0.example.com;lr>\r\n";
+        let mut uas = Dialog::uas(&message(REQUEST, record), LocalTag::new("t1")).unwrap();
+        let bye = text(&uas.request(Method::BYE));
+        assert_eq!(routes_of(&bye), ["<sip:p2.domain.com;lr>", "<sip:p1.example.com;lr;x=1>", "<sip:p0.example.com;lr>"]);
+        assert!(bye.starts_with("BYE sip:caller@u1.example.com SIP/2.0\r\n"), "{bye}");
+        assert_eq!(uas.next_hop(), b"sip:p2.domain.com;lr");
+        // §12.1.1: "The local sequence number MUST be empty": any start below 2**31 will do, ours is 1.
+        assert!(bye.contains("\r\nCSeq: 1 BYE\r\n"));
+
+        // §12.1.2: "taken in reverse order".
+        let mut uac = Dialog::uac(&message(REQUEST, ""), &message(RESPONSE, record)).unwrap();
+        let bye = text(&uac.request(Method::BYE));
+        assert_eq!(routes_of(&bye), ["<sip:p0.example.com;lr>", "<sip:p1.example.com;lr;x=1>", "<sip:p2.domain.com;lr>"]);
+        assert!(bye.contains("\r\nCSeq: 8 BYE\r\n"));
+        assert!(bye.contains("To: Callee <sip:callee@domain.com>;tag=t1\r\n"));
+    }
+
+    /// §12.2.1.1, with its own example: "METHOD sip:proxy1 / Route: <sip:proxy2>,<sip:proxy3;lr>,<sip:proxy4>,<sip:user@remoteua>".
+    #[test]
+    fn the_example_of_a_strict_router_in_the_rfc() {
+        let record = "Record-Route: <sip:proxy1>,<sip:proxy2>,<sip:proxy3;lr>,<sip:proxy4>\r\n";
+        let request = message(&REQUEST.replace("<sip:caller@u1.example.com>\r\n", "<sip:user@remoteua>\r\n"), record);
+        let mut dialog = Dialog::uas(&request, LocalTag::new("t1")).unwrap();
+        let bye = text(&dialog.request(Method::BYE));
+        assert!(bye.starts_with("BYE sip:proxy1 SIP/2.0\r\n"), "{bye}");
+        assert_eq!(routes_of(&bye), ["<sip:proxy2>", "<sip:proxy3;lr>", "<sip:proxy4>", "<sip:user@remoteua>"]);
+        assert_eq!(dialog.next_hop(), b"sip:proxy1", "§8.1.2: to the Request-URI when the first route is strict");
+    }
+
+    /// §16.12.1.1's callee: two loose proxies; the ACK has the CSeq number of the INVITE (§13.2.2.4).
+    #[test]
+    fn the_ack_keeps_the_number_of_the_invite_whatever_came_between() {
+        let mut dialog = Dialog::uac(&message(REQUEST, ""), &message(RESPONSE, "Record-Route: <sip:p2.domain.com;lr>\r\n")).unwrap();
+        let invite = dialog.local_seq();
+        let info = text(&dialog.request(Method::parse(b"INFO").unwrap()));
+        assert!(info.contains("\r\nCSeq: 8 INFO\r\n"));
+        let ack = text(&dialog.ack(invite));
+        assert!(ack.contains("\r\nCSeq: 7 ACK\r\n") && ack.starts_with("ACK sip:callee@u2.domain.com SIP/2.0\r\n"), "{ack}");
+        assert_eq!(routes_of(&ack), ["<sip:p2.domain.com;lr>"]);
+    }
+
+    #[test]
+    fn routes_are_cut_one_past_the_bound() {
+        for count in [ROUTES_MAX, ROUTES_MAX + 1] {
+            let record: String = (0..count).map(|n| format!("Record-Route: <sip:p{n}.example.com;lr>\r\n")).collect();
+            let dialog = Dialog::uas(&message(REQUEST, &record), LocalTag::new("t1")).unwrap();
+            assert_eq!(dialog.route_set.len(), ROUTES_MAX);
+        }
+    }
+
+    /// §12.2.2: lower is out of order; §12.2.2 also allows gaps: "possible for the CSeq sequence number to be higher than […] by more than
+    /// one".
+    #[test]
+    fn the_peers_cseq_rises_with_gaps() {
+        let mut dialog = Dialog::uas(&message(REQUEST, ""), LocalTag::new("t1")).unwrap();
+        assert_eq!(dialog.on_request(7), Err(OutOfOrder));
+        assert_eq!(dialog.on_request(9), Ok(()));
+        assert_eq!(dialog.on_request(8), Err(OutOfOrder));
+        // §12.1.2: empty on the UAC's side until the first request.
+        let mut uac = Dialog::uac(&message(REQUEST, ""), &message(RESPONSE, "")).unwrap();
+        assert_eq!(uac.on_request(0), Ok(()));
+    }
+
+    /// §12: "The dialog ID […] consists of a Call-ID value, a local tag and a remote tag."
+    #[test]
+    fn a_dialog_owns_what_has_its_call_id_and_both_tags() {
+        let dialog = Dialog::uas(&message(REQUEST, ""), LocalTag::new("t1")).unwrap();
+        let inside = REQUEST.replace("<sip:callee@domain.com>", "<sip:callee@domain.com>;tag=t1");
+        assert!(dialog.owns(&message(&inside, "")));
+        for (from, to) in [("tag=f1", "tag=f2"), ("tag=t1", "tag=t2"), ("Call-ID: c1", "Call-ID: c2"), (";tag=f1", "")] {
+            assert!(!dialog.owns(&message(&inside.replace(from, to), "")), "{from} → {to}");
+        }
+    }
+
+    /// §19.1.1, table 1: no headers in a Request-URI; a `?` in the user part is none (§25.1, user-unreserved).
+    #[test]
+    fn a_contact_with_headers_becomes_a_request_uri_without() {
+        for (contact, target) in [
+            ("sip:a@u1.example.com;x=1?Subject=s&X-Y=z", "sip:a@u1.example.com;x=1"),
+            ("sip:what?now@u1.example.com", "sip:what?now@u1.example.com"),
+            ("sip:u1.example.com", "sip:u1.example.com"),
+        ] {
+            let request = message(&REQUEST.replace("<sip:caller@u1.example.com>\r\n", &format!("<{contact}>\r\n")), "");
+            let mut dialog = Dialog::uas(&request, LocalTag::new("t1")).unwrap();
+            assert!(text(&dialog.request(Method::BYE)).starts_with(&format!("BYE {target} SIP/2.0\r\n")), "{contact}");
+        }
+    }
+
+    #[test]
+    fn a_parting_bye_is_above_all_that_can_have_been_sent_since() {
+        let mut dialog = Dialog::uas(&message(REQUEST, ""), LocalTag::new("t1")).unwrap();
+        let copy = dialog.clone();
+        for _ in 0..1_000 {
+            dialog.request(Method::NOTIFY);
+        }
+        assert!(text(&copy.parting_bye()).contains(&format!("\r\nCSeq: {} BYE\r\n", PARTING_CSEQ_STEP + 1)));
+        assert!(dialog.local_seq() < PARTING_CSEQ_STEP);
+    }
+
+    #[test]
+    fn without_a_contact_no_dialog_is_made() {
+        let request = message(&REQUEST.replace("Contact: <sip:caller@u1.example.com>\r\n", ""), "");
+        assert_eq!(Dialog::uas(&request, LocalTag::new("t1")), None);
+    }
+}

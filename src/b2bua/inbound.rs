@@ -159,6 +159,7 @@ impl B2bua {
     fn on_ack(&mut self, ack: &Message, source: Source, now: Time) {
         match self.dialog_of(ack, source.remote) {
             Some((call, side)) => {
+                self.keep_flow(call, side, source.flow);
                 self.trace_message(call, side, false, ack, now);
                 self.with_call(call, now, |c, cx| c.on_ack(side, ack, cx));
             }

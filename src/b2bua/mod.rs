@@ -9,6 +9,8 @@ mod peers;
 pub mod ports;
 mod screen;
 pub mod timers;
+#[cfg(test)]
+mod wall;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;

@@ -2,6 +2,7 @@
 //! a signal id; `failed` leads back to `Bridged`, `delivered` does not: so an escalation is signalled once by construction.
 
 use crate::call::Call;
+use crate::call::Ending;
 use crate::call::State;
 use crate::call::escalation;
 use crate::call::escalation::Escalation;
@@ -165,14 +166,16 @@ impl Call {
     }
 
     /// CXone's BYE: the proof that the signal arrived, or a caller who hung up.
-    pub(super) fn contact_hung_up(&mut self, tx: ServerTxId, cx: &mut Cx<'_>) {
+    pub(super) fn contact_hung_up(&mut self, tx: ServerTxId, bye: &Message, cx: &mut Cx<'_>) {
         cx.respond(tx, Reply::new(200));
         self.caller.ended();
+        self.ending = Some(Ending::bye(By::Cxone, bye));
         self.contact_gone(true, cx);
     }
 
     pub(super) fn contact_lost(&mut self, why: String, cx: &mut Cx<'_>) {
-        cx.report(Fact::LegLost { side: Side::Caller, why });
+        cx.report(Fact::LegLost { side: Side::Caller, why: why.clone() });
+        self.ending = Some(Ending { by: By::Cxone, why, cause: 41, status: 0 });
         self.contact_gone(false, cx);
     }
 

@@ -69,9 +69,10 @@ enum Usage {
         tx: ClientTxId,
     },
     Established,
-    /// Our BYE is out.
+    /// Our BYE is out. `again`: what it said, while it may be sent a second time.
     Ending {
         tx: ClientTxId,
+        again: Option<Vec<Carried>>,
     },
     Ended,
 }
@@ -517,8 +518,19 @@ impl Leg {
 
     /// The BYE was answered, or never will be: the leg is over either way (RFC 3261 §15.1.1).
     fn on_bye_done(&mut self, bye: ClientTxId) {
-        if matches!(self.usage, Usage::Ending { tx } if tx == bye) {
+        if matches!(self.usage, Usage::Ending { tx, .. } if tx == bye) {
             self.usage = Usage::Ended;
+        }
+    }
+
+    /// A BYE whose connection broke under it is sent once more, by way of the Contact: a carrier that never hears one keeps its channel.
+    fn on_bye_lost(&mut self, bye: ClientTxId, status: u16, cx: &mut Cx<'_>) {
+        match &mut self.usage {
+            Usage::Ending { tx, again } if *tx == bye && status == 503 => match again.take() {
+                Some(headers) => self.send_bye(headers, None, cx),
+                None => self.usage = Usage::Ended,
+            },
+            _ => self.on_bye_done(bye),
         }
     }
 
@@ -570,13 +582,11 @@ impl Leg {
                 Some(LegEvent::Notified)
             }
             (Use::Bye, _) => {
-                self.on_bye_done(tx);
+                self.on_bye_lost(tx, status, cx);
                 None
             }
             // Nothing that the peer said: and a 408 would end the other dialog (RFC 3261 §12.2.1.2).
-            (Use::Passed(back), _) => {
-                Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() })
-            }
+            (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() }),
             _ => None,
         }
     }
@@ -611,7 +621,8 @@ impl Leg {
     /// The ACK to the 2xx leaves when the call says so; `answer` with late offer.
     pub fn acknowledge(&mut self, answer: Option<Bytes>, cx: &mut Cx<'_>) {
         let (Usage::Answering { tx }, Some(dialog)) = (&self.usage, &self.dialog) else { return };
-        let mut draft = dialog.ack(dialog.local_seq());
+        // Of the INVITE, whatever has been sent in the dialog since.
+        let mut draft = dialog.ack(self.local_seq);
         if let Some(sdp) = answer {
             draft.body("application/sdp", sdp);
         }
@@ -758,6 +769,11 @@ impl Leg {
     }
 
     fn bye(&mut self, headers: Vec<Carried>, cx: &mut Cx<'_>) {
+        let again = Some(headers.clone());
+        self.send_bye(headers, again, cx);
+    }
+
+    fn send_bye(&mut self, headers: Vec<Carried>, again: Option<Vec<Carried>>, cx: &mut Cx<'_>) {
         if let Some(dialog) = self.dialog.as_mut() {
             let mut draft = dialog.request(Method::BYE);
             for h in &headers {
@@ -767,7 +783,7 @@ impl Leg {
             let tx = cx.client_tx();
             cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye, side: self.side });
             self.ended();
-            self.usage = Usage::Ending { tx };
+            self.usage = Usage::Ending { tx, again };
         }
     }
 

@@ -94,6 +94,14 @@ struct Ending {
     status: u16,
 }
 
+impl Ending {
+    /// By a BYE, whose Reason says why.
+    fn bye(by: By, bye: &Message) -> Ending {
+        let why = bye.value(Name::Reason).map_or("BYE".into(), |r| String::from_utf8_lossy(r).into_owned());
+        Ending { by, why, cause: q850_cause(bye).unwrap_or(16), status: 0 }
+    }
+}
+
 /// Moments of the call's life.
 #[derive(Debug, Clone, Copy)]
 struct Moments {
@@ -330,7 +338,6 @@ impl Call {
                     self.cancelled("BYE before the answer".into(), cx);
                 }
 
-                (S::Bridged, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
                 (S::Bridged, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
                 (S::Bridged, Side::Callee, E::HungUp { tx, message }) => self.bot_hung_up(tx, &message, cx),
                 (S::Bridged, Side::Callee, E::Referred { tx, message }) => self.referred(tx, &message, cx),
@@ -339,7 +346,7 @@ impl Call {
                 (S::Escalating(_), Side::Callee, E::HungUp { tx, .. }) => self.bot_left(tx, cx),
                 (S::Escalating(_), Side::Callee, E::Referred { tx, message }) => self.referred_again(tx, &message, cx),
                 (S::Escalating(_), Side::Callee, E::Lost { why }) => self.bot_lost_in_handover(why, cx),
-                (S::Escalating(_), Side::Caller, E::HungUp { tx, .. }) => self.contact_hung_up(tx, cx),
+                (S::Escalating(_), Side::Caller, E::HungUp { tx, message }) => self.contact_hung_up(tx, &message, cx),
                 (S::Escalating(_), Side::Caller, E::Lost { why }) => self.contact_lost(why, cx),
 
                 (S::Signalled { .. }, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
@@ -363,7 +370,8 @@ impl Call {
                     }
                 }
                 (_, _, E::PassedBack { tx, status, reason }) => cx.respond(tx, Reply::new(status).reason(reason)),
-                (_, _, E::Acknowledged { session, .. }) => self.heard_answer(side, session, cx),
+                (S::Clearing { .. } | S::Over, _, E::Acknowledged { .. }) => {}
+                (_, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
                 // A NOTIFY's answer may be what a BYE of ours waits for; `clear` looks. The rest came too late to matter.
                 (
                     _,
@@ -443,6 +451,7 @@ impl Call {
             let answer = session.as_ref().and_then(|s| self.sessions.cross(Side::Caller, s, &[], cx));
             if answer.is_none() {
                 let why = "ACK without the answer to our offer".to_string();
+                self.abandon_handover(cx);
                 let reason = reason_line(127, &why);
                 return self.end(By::Cxone, why, 127, vec![reason.clone()], vec![reason], cx);
             }
@@ -509,8 +518,7 @@ impl Call {
         cx.respond(tx, Reply::new(200));
         self.leg(side).ended();
         let carried = self.rules.policy.carry(side, bye);
-        let cause = q850_cause(bye).unwrap_or(16);
-        let why = bye.value(Name::Reason).map_or("BYE".into(), |r| String::from_utf8_lossy(r).into_owned());
+        let Ending { why, cause, .. } = Ending::bye(By::peer(side), bye);
         let (caller, callee) = if side == Side::Caller { (Vec::new(), carried) } else { (carried, Vec::new()) };
         self.end(By::peer(side), why, cause, caller, callee, cx);
     }

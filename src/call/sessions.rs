@@ -112,9 +112,7 @@ impl Sessions {
     pub fn answer(&mut self, side: Side, offer: &Sdp, cx: &mut Cx<'_>) -> Option<Bytes> {
         let used = self.codec(side);
         // Packets cross unchanged: another codec, or the same one under another number, the other leg would not understand.
-        let is_kept = |c: &Codec| {
-            offer.codecs().iter().any(|o| o.payload_type == c.payload_type && o.name.eq_ignore_ascii_case(&c.name))
-        };
+        let is_kept = |c: &Codec| offer.codecs().iter().any(|o| o.payload_type == c.payload_type && o.name.eq_ignore_ascii_case(&c.name));
         if used.as_ref().is_some_and(|c| !is_kept(c)) {
             return None;
         }

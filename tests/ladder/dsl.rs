@@ -82,7 +82,6 @@ struct Party {
     remote: String,
     target: String,
     cseq: u32,
-    routes: Vec<String>,
     branch: u32,
     /// The last request that came, by method.
     requests: Vec<Message>,
@@ -110,7 +109,6 @@ pub struct Ladder {
     held_records: Vec<RecordId>,
     last_try: Option<(CallHandle, u8)>,
     dials: Vec<(ConnId, SocketAddr)>,
-    streams: bool,
     pub expect_errors: bool,
     /// What a Contact, Route or Via name resolves to; others do not.
     names: Vec<(String, IpAddr)>,
@@ -198,7 +196,6 @@ impl Ladder {
             remote: String::new(),
             target: String::new(),
             cseq: 100,
-            routes: Vec::new(),
             branch: 0,
             requests: Vec::new(),
             sent: None,
@@ -223,7 +220,6 @@ impl Ladder {
             held_records: Vec::new(),
             last_try: None,
             dials: Vec::new(),
-            streams: false,
             expect_errors: false,
             names: Vec::new(),
             last_flow: None,
@@ -265,6 +261,12 @@ impl Ladder {
     pub fn resolve(&mut self, ips: &[&str]) {
         let local: IpAddr = US.parse().unwrap();
         let reach = ips.iter().map(|ip| Reach { ip: ip.parse().unwrap(), local }).collect();
+        self.input(Input::Targets { name: TargetName("synthflow.example".into()), result: Ok(reach) });
+    }
+
+    /// The callee's name resolves to one address, which sees us as `local`.
+    pub fn resolve_at(&mut self, ip: &str, local: &str) {
+        let reach = vec![Reach { ip: ip.parse().unwrap(), local: local.parse().unwrap() }];
         self.input(Input::Targets { name: TargetName("synthflow.example".into()), result: Ok(reach) });
     }
 
@@ -388,8 +390,8 @@ impl Ladder {
     }
 
     fn bytes(&mut self, flow: Flow, remote: SocketAddr, bytes: Bytes) {
-        let local = SocketAddr::new(US.parse().unwrap(), 5060);
-        self.input(Input::Sip { flow, remote, local, bytes });
+        let own: IpAddr = if remote.is_ipv6() { "2001:db8::9".parse().unwrap() } else { US.parse().unwrap() };
+        self.input(Input::Sip { flow, remote, local: SocketAddr::new(own, 5060), bytes });
     }
 
     pub fn input(&mut self, input: Input) {
@@ -467,10 +469,6 @@ impl Ladder {
             }
             Action::Dial { conn, target } => {
                 self.dials.push((conn, target.addr));
-                if self.streams {
-                    let local = SocketAddr::new(US.parse().unwrap(), 40_000);
-                    inputs.push(Input::FlowUp { conn, local, remote: target.addr, dialled: true });
-                }
             }
             Action::Dropped { why, .. } => self.dropped.push(why),
             Action::Drained => {
@@ -488,13 +486,8 @@ impl Ladder {
         }
     }
 
-    /// Connections that the core dials are up at once.
-    pub fn streams_come_up(&mut self) {
-        self.streams = true;
-    }
-
     fn bind(&mut self, count: usize, v6: bool) -> Input {
-        let ip = if v6 { "::".parse().unwrap() } else { US.parse().unwrap() };
+        let ip = if v6 { "2001:db8::9".parse().unwrap() } else { US.parse().unwrap() };
         let pairs = (0..count)
             .map(|_| {
                 self.next_port += 2;
@@ -715,11 +708,6 @@ impl End<'_> {
         self.party().cseq = cseq;
     }
 
-    /// What this end's own requests in the dialog go to.
-    pub fn target(&mut self) -> String {
-        self.party().target.clone()
-    }
-
     pub fn invite_text(&mut self, headers: &str, body: &str) -> String {
         let p = self.party();
         p.branch += 1;
@@ -804,6 +792,11 @@ impl End<'_> {
     }
 
     pub fn acks_refusal_of(&mut self, invite: &Message) {
+        let call_id = self.party().call_id.clone();
+        self.acks_refusal_with(invite, &call_id);
+    }
+
+    pub fn acks_refusal_with(&mut self, invite: &Message, call_id: &str) {
         let p = self.party();
         let text = format!(
             "ACK {} SIP/2.0\r\nVia: {}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} ACK\r\nContent-Length: 0\r\n\r\n",
@@ -811,7 +804,7 @@ impl End<'_> {
             text(invite.value(Name::Via).unwrap()),
             text(invite.value(Name::From).unwrap()),
             p.remote,
-            p.call_id,
+            call_id,
             invite.cseq().unwrap().number
         );
         self.sends_text(text);
@@ -853,11 +846,10 @@ impl End<'_> {
         let (host, branch) = (p.addr, p.branch);
         let contact = p.contact.clone().unwrap_or_else(|| format!("<sip:end@{host}>"));
         let (transport, rport) = (p.transport, if p.rport { ";rport" } else { "" });
-        let routes: String = p.routes.iter().map(|r| format!("Route: {r}\r\n")).collect();
         let content = if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
         let text = format!(
             "{method} {} SIP/2.0\r\nVia: SIP/2.0/{transport} {host};branch=z9hG4bKin{method}{branch}{rport}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\n\
-             Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: {contact}\r\n{routes}{headers}{content}Content-Length: {}\r\n\r\n{body}",
+             Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: {contact}\r\n{headers}{content}Content-Length: {}\r\n\r\n{body}",
             p.target,
             p.local,
             p.remote,
@@ -892,13 +884,6 @@ impl End<'_> {
         let to = text(request.value(Name::To).unwrap());
         let to = if to.contains(";tag=") { to } else { format!("{to};tag=calleetag") };
         self.respond(&request, status, &to, "", "");
-    }
-
-    /// The same, with these header lines.
-    pub fn answers_to_with(&mut self, method: &str, status: u16, headers: &str, body: &str) {
-        let request = self.request(method);
-        let to = text(request.value(Name::To).unwrap());
-        self.respond(&request, status, &to, headers, body);
     }
 
     /// Answers an INVITE that another address got.
@@ -937,10 +922,6 @@ impl End<'_> {
             body.len()
         );
         self.sends_text(text);
-    }
-
-    pub fn route_set(&mut self, routes: &[&str]) {
-        self.party().routes = routes.iter().map(|r| (*r).to_owned()).collect();
     }
 }
 

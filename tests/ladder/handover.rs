@@ -109,8 +109,8 @@ fn one_refer_past_the_limit_is_refused() {
         l.callee().gets(Notify("200 OK"));
     }
     caller_ends(&mut l);
-    l.callee().gets("BYE");
-    l.callee().answers_to("BYE", 200);
+    l.after(Duration::from_millis(2_100));
+    while l.take_for("203.0.113.2:5080").is_some_and(|m| m.method().as_str() != "BYE") {}
     l.after(Duration::from_secs(40));
     while l.take_for("203.0.113.2:5080").is_some() {}
     l.all_is_over();
@@ -296,7 +296,8 @@ fn cxones_leg_is_answered_by_us_while_it_is_held() {
     let port = |m: &Message| backchannel::wire::sdp::Sdp::parse(m.body()).unwrap().rtp().unwrap();
     assert_eq!(port(&ok), port(&ours), "same port");
     l.caller().acks();
-    for (method, body) in [("UPDATE", offer("198.51.100.1", 20_000)), ("INFO", "x".into()), ("MESSAGE", "x".into()), ("OPTIONS", String::new())]
+    for (method, body) in
+        [("UPDATE", offer("198.51.100.1", 20_000)), ("INFO", "x".into()), ("MESSAGE", "x".into()), ("OPTIONS", String::new())]
     {
         let kind = if method == "UPDATE" { "application/sdp" } else { "text/plain" };
         l.caller().sends_body(method, "", if body.is_empty() { "" } else { kind }, &body);
@@ -446,4 +447,153 @@ fn an_escalation_that_we_cut_off_is_settled_and_said_so() {
         assert_eq!(l.cancelled, u32::from(stage == "requesting"));
         assert!(l.drained);
     }
+}
+
+#[test]
+fn both_sides_hang_up_before_the_intent_is_on_disk() {
+    for ended_by_us in [false, true] {
+        let mut l = Ladder::answered();
+        l.journal(Journal::Stuck);
+        l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+        if ended_by_us {
+            l.asks(Command::Drain { within: Duration::ZERO });
+            l.callee().gets(200);
+            l.caller().gets("BYE");
+            l.caller().answers_to("BYE", 200);
+        } else {
+            caller_ends(&mut l);
+            l.callee().gets(200);
+        }
+        l.all_is_over();
+        assert_eq!(settled(&l), ["expired"]);
+    }
+}
+
+#[test]
+fn a_second_bye_while_the_first_waits_for_the_disk_is_answered_too() {
+    let mut l = Ladder::answered();
+    l.journal(Journal::Stuck);
+    l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+    l.callee().sends("BYE");
+    l.callee().gets(200);
+    l.journal(Journal::AtOnce);
+    l.callee().gets(200);
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    caller_ends(&mut l);
+    l.all_is_over();
+    assert_eq!(settled(&l), ["delivered"]);
+}
+
+#[test]
+fn max_call_duration_in_an_escalation_settles_it() {
+    let mut l = Ladder::answered_having(&[("[sip]", "max_call_duration = \"1m\"")]);
+    l.nothing_happens(Duration::from_secs(59));
+    l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+    l.callee().gets(200);
+    l.cxone().gets_signal();
+    assert!(reason(&l.caller().gets("BYE")).contains("max_call_duration"));
+    l.caller().answers_to("BYE", 200);
+    l.cxone().accepts();
+    l.all_is_over();
+    assert_eq!(settled(&l), ["unknown"]);
+}
+
+#[test]
+fn cxones_leg_that_never_acknowledges_a_reinvite_while_held_is_lost_and_no_bye() {
+    let mut l = Ladder::answered();
+    l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+    l.callee().gets(200);
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    l.caller().sends_body("INVITE", "", "application/sdp", &offer("198.51.100.1", 20_000));
+    l.caller().gets(100);
+    l.caller().gets(200);
+    while let Some(message) = {
+        l.after_ms(500);
+        l.take_for("198.51.100.1:5060")
+    }
+    .or_else(|| {
+        l.after(Duration::from_secs(4));
+        l.take_for("198.51.100.1:5060")
+    }) {
+        if message.is_request() {
+            assert_eq!(reason(&message), FAILED);
+            break;
+        }
+    }
+    assert!(l.now() < Duration::from_secs(15), "after_signal, {:?}", l.now());
+    l.after(Duration::from_secs(40));
+    while l.take_for("198.51.100.1:5060").is_some() {}
+    l.all_is_over();
+}
+
+#[test]
+fn a_notify_that_nobody_answers_ends_the_subscription_and_never_the_call() {
+    let mut l = Ladder::answered();
+    l.callee().sends_with("REFER", REFER);
+    l.callee().gets(202);
+    l.callee().gets(Notify("100 Trying"));
+    l.cxone().gets_signal();
+    l.cxone().refuses(400);
+    l.after(Duration::from_secs(33));
+    while let Some(message) = l.take_for("203.0.113.2:5080") {
+        assert_eq!(message.method().as_str(), "NOTIFY");
+    }
+    l.nothing_happens(Duration::from_secs(10));
+    caller_ends(&mut l);
+    callee_is_ended(&mut l);
+    l.all_is_over();
+}
+
+#[test]
+fn a_bot_that_has_lost_its_dialog_is_signalled_when_on_bot_lost_says_so() {
+    let mut l = Ladder::answered_having(&[("[escalation]", "on_bot_lost = \"signal\"")]);
+    l.caller().sends_body("INFO", "", "text/plain", "x");
+    l.callee().gets("INFO");
+    l.callee().answers_to("INFO", 481);
+    l.caller().gets(500);
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    l.nothing_happens(Duration::from_secs(1));
+    caller_ends(&mut l);
+    l.all_is_over();
+    assert_eq!(settled(&l), ["delivered"]);
+}
+
+#[test]
+fn the_closing_line_of_an_escalated_call_says_what_cxones_bye_said() {
+    let mut l = signalling(&[]);
+    l.caller().sends_with("BYE", "Reason: Q.850;cause=31;text=\"queued\"\r\n");
+    l.caller().gets(200);
+    l.cxone().accepts();
+    told(&mut l, "200 OK");
+    callee_is_ended(&mut l);
+    l.all_is_over();
+    let said = format!("{:?}", l.reported("call.ended"));
+    assert!(said.contains("cause: 31") && said.contains("queued"), "{said}");
+}
+
+#[test]
+fn two_refers_before_the_disk_is_done_get_two_202s_and_one_signal() {
+    let mut l = Ladder::answered();
+    l.journal(Journal::Stuck);
+    l.callee().sends_with("REFER", REFER);
+    l.callee().sends_with("REFER", REFER);
+    l.callee().repeats();
+    l.nothing_happens(Duration::from_millis(50));
+    l.journal(Journal::AtOnce);
+    for _ in 0..2 {
+        l.callee().gets(202);
+        told(&mut l, "100 Trying");
+    }
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    for _ in 0..2 {
+        told(&mut l, "200 OK");
+    }
+    caller_ends(&mut l);
+    callee_is_ended(&mut l);
+    l.all_is_over();
+    assert_eq!(settled(&l), ["delivered"]);
 }

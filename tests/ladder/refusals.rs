@@ -258,3 +258,22 @@ fn max_cps_refuses_what_is_one_too_many() {
     l.caller().acks_refusal();
     l.all_is_over();
 }
+
+#[test]
+fn max_calls_refuses_one_too_many_and_names_the_limit() {
+    let mut l = Ladder::answered_having(&[("[node]", "max_calls = 1")]);
+    let text = l.caller().invite_text("", "").replace("Call-ID: c", "Call-ID: other-c").replace("callertag", "othertag");
+    l.caller().sends_text(text);
+    l.caller().gets(100);
+    let refusal = l.caller().gets(503);
+    assert!(String::from_utf8_lossy(refusal.reason()).contains("max_calls"));
+    let wait = header(&refusal, Name::RetryAfter).parse::<u32>().unwrap();
+    assert!((5..=15).contains(&wait), "jittered");
+    l.after(Duration::from_secs(40));
+    while l.take_for("198.51.100.1:5060").is_some() {}
+    l.callee().sends("BYE");
+    l.callee().gets(200);
+    l.caller().gets("BYE");
+    l.caller().answers_to("BYE", 200);
+    l.all_is_over();
+}

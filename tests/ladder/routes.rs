@@ -197,3 +197,25 @@ fn a_2xx_of_a_fork_after_the_cancel_is_acknowledged_and_ended_along_its_own_rout
     l.nothing_happens(Duration::from_secs(1));
     l.all_is_over();
 }
+
+#[test]
+fn a_2xx_of_a_fork_that_never_rang_has_a_new_tag_and_a_dialog_that_works() {
+    let mut l = Ladder::new();
+    l.caller().invites();
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers_with(180, "a", "", "");
+    let rang = l.caller().gets(180).to_tag().unwrap().to_owned();
+    l.callee().answers_with(200, "z", "", &offer("203.0.113.2", 30_000));
+    l.callee().gets("ACK");
+    let ok = l.caller().gets(200).to_tag().unwrap().to_owned();
+    assert_ne!(ok, rang);
+    l.caller().acks();
+    l.caller().sends("OPTIONS");
+    l.caller().gets(200);
+    l.caller().sends("BYE");
+    l.caller().gets(200);
+    assert_eq!(l.callee().gets("BYE").to_tag(), Some("z"));
+    l.callee().answers_to("BYE", 200);
+    l.all_is_over();
+}

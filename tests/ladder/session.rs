@@ -172,9 +172,8 @@ fn a_reinvite_without_sdp_gets_our_offer_and_its_ack_the_answer() {
     // RFC 3261 §14.2: "the UAS […] SHOULD include an offer".
     assert!(body(&l.callee().gets(200)).contains(US));
     l.callee().acks_with(&offer("203.0.113.2", 31_000));
-    let aimed = l.orders.iter().any(
-        |(side, o)| *side == Side::Callee && matches!(o, MediaOrder::Aim { peer: Some(p) } if p.rtp.port() == 31_000),
-    );
+    let aimed =
+        l.orders.iter().any(|(side, o)| *side == Side::Callee && matches!(o, MediaOrder::Aim { peer: Some(p) } if p.rtp.port() == 31_000));
     assert!(aimed);
     end(&mut l);
 }
@@ -464,4 +463,137 @@ fn codes_phrases_and_headers_cross() {
     assert!(warning.contains("too busy") && !warning.contains("bot.example"), "{warning}");
     l.caller().acks_refusal();
     l.all_is_over();
+}
+
+#[test]
+fn a_leg_over_ipv6_shows_ipv6_and_the_other_ipv4() {
+    let mut l = Ladder::replacing(&[
+        ("\"tcp://192.0.2.9:5060\"", "\"tcp://192.0.2.9:5060\", \"udp://[2001:db8::9]:5060\""),
+        ("[cxone]\n", "[media]\nbind = [\"192.0.2.9\", \"2001:db8::9\"]\n[cxone]\n"),
+    ]);
+    l.resolve_at("2001:db8::2", "2001:db8::9");
+    l.callee().moves("[2001:db8::2]:5080");
+    l.caller().invites();
+    l.caller().gets(100);
+    let invite = l.callee().gets("INVITE");
+    let text = String::from_utf8_lossy(invite.raw()).into_owned();
+    assert!(text.contains("Via: SIP/2.0/UDP [2001:db8::9]:5060;"), "{text}");
+    assert!(text.contains("c=IN IP6 2001:db8::9") && !text.contains("192.0.2.9"), "{text}");
+    let sdp = offer("x", 30_000).replace("IN IP4 x", "IN IP6 2001:db8::2");
+    l.callee().answers_with(200, "calleetag", "", &sdp);
+    l.callee().gets("ACK");
+    let ok = l.caller().gets(200);
+    assert!(body(&ok).contains("c=IN IP4 192.0.2.9") && !body(&ok).contains("IP6"), "{}", body(&ok));
+    l.caller().acks();
+    end(&mut l);
+}
+
+#[test]
+fn a_forced_end_before_the_callers_ack_waits_for_it() {
+    let mut l = Ladder::new();
+    l.caller().invites();
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.callee().gets("ACK");
+    l.caller().gets(200);
+    l.asks(backchannel::b2bua::io::Command::Drain { within: Duration::ZERO });
+    l.callee().gets("BYE");
+    l.callee().answers_to("BYE", 200);
+    l.caller().acks();
+    assert!(reason(&l.caller().gets("BYE")).contains("shutting down"));
+    l.caller().answers_to("BYE", 200);
+    l.all_is_over();
+}
+
+#[test]
+fn a_second_invite_in_the_early_dialog_gets_500() {
+    // RFC 3261 §14.2: "A UAS that receives a second INVITE before it sends the final response to a first INVITE with a lower CSeq sequence
+    // number on the same dialog MUST return a 500 (Server Internal Error) response to the second INVITE and MUST include a Retry-After".
+    let mut l = Ladder::new();
+    l.caller().invites();
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(180);
+    l.caller().gets(180);
+    let first = l.caller().sent_invite();
+    l.caller().sends_body("INVITE", "", SDP, &offer("198.51.100.1", 20_000));
+    l.caller().gets(100);
+    assert!(l.caller().gets(500).value(Name::RetryAfter).is_some());
+    l.caller().acks_refusal();
+    l.callee().answers(486);
+    l.callee().gets("ACK");
+    l.caller().gets(486);
+    l.caller().acks_refusal_of(&first);
+    l.all_is_over();
+}
+
+#[test]
+fn a_reinvite_before_the_answer_to_our_late_offer_gets_491() {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", "");
+    l.caller().sends_text(text);
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.caller().gets(200);
+    l.caller().sends_body("UPDATE", "", SDP, &offer("198.51.100.1", 20_000));
+    l.caller().gets(491);
+    l.caller().cseq(100);
+    l.caller().acks_with(&offer("198.51.100.1", 20_000));
+    l.callee().gets("ACK");
+    l.caller().cseq(101);
+    end(&mut l);
+}
+
+#[test]
+fn the_answer_to_a_late_offer_reaches_a_bot_that_already_escalates() {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", "");
+    l.caller().sends_text(text);
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.caller().gets(200);
+    l.callee().sends_with("REFER", "Refer-To: <sip:billing@cxone.example>\r\n");
+    l.callee().gets(202);
+    l.callee().gets(crate::dsl::Notify("100 Trying"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.cxone().gets_signal();
+    l.caller().acks_with(&offer("198.51.100.1", 20_000));
+    let ack = l.callee().gets("ACK");
+    assert!(body(&ack).contains(US));
+    // RFC 3261 §13.2.2.4: "The sequence number of the CSeq header field MUST be the same as the INVITE being acknowledged".
+    let invite = l.callee().request("INVITE");
+    assert_eq!(ack.cseq().unwrap().number, invite.cseq().unwrap().number);
+    l.cxone().accepts();
+    l.callee().gets(crate::dsl::Notify("200 OK"));
+    l.callee().answers_to("NOTIFY", 200);
+    end(&mut l);
+}
+
+#[test]
+fn a_late_offer_without_its_answer_settles_the_escalation_too() {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", "");
+    l.caller().sends_text(text);
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.caller().gets(200);
+    l.callee().sends_with("REFER", "Refer-To: <sip:billing@cxone.example>\r\n");
+    l.callee().gets(202);
+    l.callee().gets(crate::dsl::Notify("100 Trying"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.cxone().gets_signal();
+    l.caller().acks();
+    l.callee().gets(crate::dsl::Notify("503 Service Unavailable"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.caller().gets("BYE");
+    l.caller().answers_to("BYE", 200);
+    l.callee().gets("ACK");
+    l.callee().gets("BYE");
+    l.callee().answers_to("BYE", 200);
+    l.all_is_over();
+    assert_eq!(l.reported("escalation.unknown").len(), 1);
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use backchannel::b2bua::io::Flow;
 use backchannel::b2bua::io::LossReason;
 use backchannel::call::rules::Transport;
 use backchannel::wire::message::Message;
@@ -304,5 +303,143 @@ fn answers_go_to_the_source_port_with_rport_and_to_the_sent_by_port_without() {
         assert_eq!(via(&answer).contains(";rport=61000"), rport);
         l.all_is_over();
     }
-    assert!(matches!(Ladder::new().last_flow, None::<Flow>));
+}
+
+#[test]
+fn a_bye_whose_connection_breaks_under_it_is_sent_once_more_to_the_contact() {
+    for lost_again in [false, true] {
+        let mut l = Ladder::new();
+        let flow = l.caller().connects(1);
+        l.answer();
+        l.callee().sends_with("BYE", "Reason: Q.850;cause=16;text=\"done\"\r\n");
+        l.callee().gets(200);
+        let first = l.caller().gets("BYE");
+        l.caller().loses(flow);
+        let second = l.caller().gets("BYE");
+        assert_eq!(l.dialled(0).to_string(), "198.51.100.1:5060");
+        assert!(second.cseq().unwrap().number > first.cseq().unwrap().number);
+        assert_eq!(header(&second, Name::Reason), header(&first, Name::Reason));
+        if lost_again {
+            l.flow_lost(0, LossReason::NotConnected("refused".into()));
+        } else {
+            l.flow_up(0);
+            l.caller().answers_to("BYE", 200);
+        }
+        l.all_is_over();
+    }
+}
+
+#[test]
+fn a_lost_connection_is_no_bye_while_a_signal_is_under_way() {
+    // product.md §4: "A lost flow is no BYE."
+    let mut l = Ladder::new();
+    let flow = l.caller().connects(1);
+    l.answer();
+    l.callee().sends_with("BYE", "X-Queue: billing\r\n");
+    l.callee().gets(200);
+    l.cxone().gets_signal();
+    l.caller().loses(flow);
+    l.cxone().is_silent();
+    l.cxone().gets_signal();
+    l.cxone().accepts();
+    l.caller().connects(2);
+    l.caller().sends("BYE");
+    l.caller().gets(200);
+    l.all_is_over();
+    assert_eq!(l.cancelled, 0);
+}
+
+#[test]
+fn a_stream_that_lost_its_framing_is_answered_and_closed_and_an_ack_never_is() {
+    use backchannel::b2bua::io::Input;
+    use backchannel::wire::message::FrameError;
+    for (method, answered) in [("OPTIONS", true), ("ACK", false)] {
+        let mut l = Ladder::new();
+        let flow = l.caller().connects(1);
+        let head = l.caller().invite_text("", "").replace("INVITE", method).replace("Content-Length: 0", "Content-Length: x");
+        l.input(Input::Broken {
+            flow,
+            remote: "198.51.100.1:49001".parse().unwrap(),
+            local: "192.0.2.9:5060".parse().unwrap(),
+            why: FrameError { why: "bad length" },
+            head: head.into_bytes().into(),
+        });
+        if answered {
+            l.caller().gets(400);
+        }
+        assert_eq!(l.closed, [flow]);
+        l.all_is_over();
+    }
+}
+
+#[test]
+fn a_cancel_while_the_connection_is_still_being_dialled() {
+    let mut l = Ladder::replacing(&[TCP]);
+    l.caller().invites();
+    l.caller().gets(100);
+    l.caller().cancels();
+    l.caller().gets(200);
+    l.caller().gets(487);
+    l.caller().acks_refusal();
+    l.flow_up(0);
+    l.callee().gets("INVITE");
+    l.callee().answers(180);
+    l.callee().gets("CANCEL");
+    l.callee().answers_to("CANCEL", 200);
+    l.callee().answers(487);
+    l.callee().gets("ACK");
+    l.all_is_over();
+}
+
+#[test]
+fn an_abandoned_attempt_over_tcp_that_answers_late_is_ended_on_its_connection() {
+    let mut l = Ladder::replacing(&[TCP]);
+    l.resolve(&["203.0.113.7", "203.0.113.2"]);
+    l.caller().invites();
+    l.caller().gets(100);
+    l.flow_up(0);
+    let first = l.take_for("203.0.113.7:5080").unwrap();
+    l.after(Duration::from_secs(4));
+    l.flow_up(1);
+    l.callee().gets("INVITE");
+    l.callee().moves("203.0.113.7:5080");
+    l.callee().answers_message(&first, 200, "late", &crate::dsl::offer("203.0.113.7", 4_000));
+    for method in ["ACK", "BYE"] {
+        let message = l.take_for("203.0.113.7:5080").unwrap();
+        assert_eq!((message.method().as_str(), message.to_tag()), (method, Some("late")));
+        assert!(via(&message).starts_with("SIP/2.0/TCP "));
+        if method == "BYE" {
+            l.callee().answers_message(&message, 200, "late", "");
+        }
+    }
+    l.callee().moves("203.0.113.2:5080");
+    l.callee().answers(200);
+    l.callee().gets("ACK");
+    l.caller().gets(200);
+    l.caller().acks();
+    end(&mut l);
+}
+
+#[test]
+fn a_2xx_is_repeated_on_a_new_connection_when_the_first_is_lost() {
+    let mut l = Ladder::new();
+    let first = l.caller().connects(1);
+    l.caller().invites();
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.callee().gets("ACK");
+    l.caller().gets(200);
+    l.caller().loses(first);
+    // RFC 3261 §13.3.1.4: "regardless of the transport protocol".
+    l.caller().gets(200);
+    assert_eq!(l.dialled(0).to_string(), "198.51.100.1:5060");
+    let second = l.caller().connects(2);
+    l.caller().acks();
+    l.callee().sends("BYE");
+    l.callee().gets(200);
+    l.caller().gets("BYE");
+    assert_eq!(l.last_flow, Some(second), "the ACK came there");
+    l.caller().answers_to("BYE", 200);
+    l.all_is_over();
 }
