@@ -585,6 +585,9 @@ impl World {
     fn dial(&mut self, conn: ConnId, remote: SocketAddr) {
         self.tell(format!("            dials {remote}"));
         let agent = self.agents.iter().position(|a| a.addr == remote);
+        if agent.is_none() {
+            self.watch.faults.push(format!("dials {remote}, where nobody listens"));
+        }
         let state = ConnState::Dialling(Vec::new());
         self.conns.insert(conn, Conn { agent: agent.unwrap_or(0), remote, state, to_core: self.now, to_peer: self.now });
         let lucky = 100 - 5 * self.habits.resets.min(1) - if self.habits.callee_tcp { 0 } else { 30 };
