@@ -48,6 +48,9 @@ const GATHER_MICROS: u64 = 1_000;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// While there are calls: how long an order that is not urgent may wait.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
 /// Packets that are thrown away when a pair is taken into service; more than its receive buffer holds.
 const FLUSH_PACKETS_MAX: usize = 1_024;
 
@@ -160,13 +163,11 @@ impl Worker {
                 }
             }
             self.now = self.clock.now();
-            for event in &events {
-                if event.token() == WAKE {
-                    self.inbox.take(&mut asks);
-                } else {
-                    self.heat(SocketId::of(event.token()));
-                }
+            for event in events.iter().filter(|e| e.token() != WAKE) {
+                self.heat(SocketId::of(event.token()));
             }
+            // Orders that woke nobody are there too.
+            self.inbox.take(&mut asks);
             asks.drain(..).for_each(|ask| self.obey(ask));
             let packets = self.round();
             self.sound_silence();
@@ -184,7 +185,8 @@ impl Worker {
             return Duration::ZERO;
         }
         let due = self.silence_due.map_or(self.sweep_due, |silence| silence.min(self.sweep_due));
-        due.since(self.clock.now())
+        let rest = due.since(self.clock.now());
+        if self.places.is_empty() { rest } else { rest.min(LOOK_EVERY) }
     }
 
     fn heat(&mut self, id: SocketId) {
