@@ -115,7 +115,7 @@ impl B2bua {
     fn open_server(&mut self, request: &Message, source: Source, key: ServerKey, merge: Option<MergeKey>, now: Time) -> ServerTxId {
         let tx = ServerTxId(self.mint.number());
         let reliable = self.flows.transport(source.flow).is_reliable();
-        let via_addr = if reliable { sent_by(request, source.remote) } else { via_address(request, source.remote) };
+        let via_addr = via_address(request, source.remote, reliable);
         let flow = match source.flow {
             Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_addr },
             stream => stream,
@@ -269,7 +269,7 @@ impl B2bua {
         let tag = self.mint.local_tag();
         let draft = draft_reply(request, source.remote, &reply, Some(&tag));
         let flow = match source.flow {
-            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote) },
+            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote, false) },
             stream => stream,
         };
         self.actions.push_back(Action::Send { flow, bytes: draft.print(None) });
@@ -347,16 +347,11 @@ fn draft_reply(request: &Message, remote: SocketAddr, reply: &Reply, tag: Option
 }
 
 /// RFC 3261 §18.2.2, RFC 3581 §4: the source address; its port with `rport`, else the sent-by port. A `maddr` is not followed: it
-/// would let a peer point us at others.
-fn via_address(request: &Message, remote: SocketAddr) -> SocketAddr {
+/// would let a peer point us at others. A new stream goes to the sent-by port: where the old one came from nobody listens.
+fn via_address(request: &Message, remote: SocketAddr, stream: bool) -> SocketAddr {
     match request.via() {
-        Ok(via) if via.params.get("rport").is_some() => remote,
+        Ok(via) if !stream && via.params.get("rport").is_some() => remote,
+        Ok(via) => SocketAddr::new(remote.ip(), via.port.unwrap_or(5060)),
         Err(_) => remote,
-        Ok(_) => sent_by(request, remote),
     }
-}
-
-/// Where a new connection goes when that of the request is gone (RFC 3261 §18.2.2): the port it came from listens to nobody.
-fn sent_by(request: &Message, remote: SocketAddr) -> SocketAddr {
-    SocketAddr::new(remote.ip(), request.via().ok().and_then(|via| via.port).unwrap_or(5060))
 }
