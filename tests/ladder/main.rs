@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod found;
+
 mod basic;
 mod cancel;
 mod drain;

@@ -671,6 +671,10 @@ impl World {
             ("INVITE", 1) if !self.habits.race => "never.synthflow.example:5080".to_owned(),
             _ => self.agents[agent].addr.to_string(),
         };
+        // One call in five comes through a proxy that wants to stay in the way: itself.
+        if tx.is_multiple_of(5) && server.request.to_tag().is_none() && status > 100 && status < 300 {
+            draft.put("Record-Route", format!("<sip:{}{transport};lr>", self.agents[agent].addr));
+        }
         if status > 100 && status < 300 {
             draft.keep_all(&server.request, Name::RecordRoute).put("Contact", format!("<sip:bot@{host}{transport}>"));
         }
