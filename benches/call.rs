@@ -67,7 +67,7 @@ const CONFIG: &str = r#"
 [node]
 name = "bench"
 max_calls = 100000
-max_cps = 1000000
+max_cps = 100000
 [sip]
 listen = ["udp://192.0.2.9:5060"]
 [cxone]
