@@ -70,6 +70,7 @@ fn the_sender_of_an_info_hears_487_when_the_call_ends_before_its_answer() {
     l.callee().answers_to("BYE", 200);
     // RFC 3261 §15.1.2: "any pending requests … It is RECOMMENDED that a 487 (Request Terminated) response be generated".
     l.callee().gets(487);
+    l.caller().answers_to("INFO", 481);
     l.all_is_over();
 }
 
