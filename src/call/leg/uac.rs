@@ -1,0 +1,245 @@
+//! The leg as the UAC of the first INVITE: dialling one target after the other, and what comes back to requests of ours.
+
+use bytes::Bytes;
+use compact_str::CompactString;
+
+use crate::call::leg::ALLOW;
+use crate::call::leg::Invitation;
+use crate::call::leg::Leg;
+use crate::call::leg::LegEvent;
+use crate::call::leg::Usage;
+use crate::call::leg::session;
+use crate::call::out::Cx;
+use crate::call::out::Hop;
+use crate::call::out::Out;
+use crate::call::out::Reply;
+use crate::call::out::Use;
+use crate::call::out::Whither;
+use crate::call::rules::Carried;
+use crate::dialog::Dialog;
+use crate::ids::ClientTxId;
+use crate::ids::RemoteTag;
+use crate::ids::ServerTxId;
+use crate::report::Fact;
+use crate::wire::draft::Draft;
+use crate::wire::message::Message;
+use crate::wire::method::Method;
+
+impl Leg {
+    /// Dials the first hop.
+    pub fn dial(&mut self, cx: &mut Cx<'_>) {
+        if matches!(self.usage, Usage::Idle) && !self.hops.is_empty() {
+            self.dial_hop(0, cx);
+        }
+    }
+
+    fn dial_hop(&mut self, at: usize, cx: &mut Cx<'_>) {
+        let (Some(hop), Some(invitation)) = (self.hops.get(at).cloned(), self.invitation.as_ref()) else { return };
+        self.face = hop.face.clone();
+        // RFC 3261 §8.1.3.5: a request that is tried again keeps Call-ID, From and To, its CSeq is one higher.
+        self.local_seq += 1;
+        let tx = cx.client_tx();
+        let draft = self.invite_draft(invitation, &hop, &invitation.headers);
+        let slim = invitation.udp_headers.as_ref().map(|h| Box::new(self.invite_draft(invitation, &hop, h)));
+        let bytes = draft.size();
+        // The last target is waited for until the ring time-out or timer B.
+        let silent_until = (at + 1 < self.hops.len() && !self.first_response.is_zero()).then(|| cx.now + self.first_response);
+        self.usage = Usage::Calling { tx, hop: at, silent_until };
+        cx.report(Fact::Dialled {
+            callee_call_id: self.call_id.clone(),
+            target: hop.target.addr,
+            transport: hop.target.transport.as_str(),
+            attempt: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
+            bytes,
+        });
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite, side: self.side });
+    }
+
+    fn invite_draft(&self, i: &Invitation, hop: &Hop, headers: &[Carried]) -> Draft {
+        let host = hop.uri_host.split(';').next().unwrap_or_default();
+        let mut draft = Draft::request(Method::INVITE, format!("sip:{}@{}", i.number, hop.uri_host).as_bytes());
+        draft.put("Max-Forwards", i.max_forwards.to_string());
+        let mut from = i.display.to_vec();
+        from.extend_from_slice(b"<sip:");
+        if !i.user.is_empty() {
+            from.extend_from_slice(&i.user);
+            from.push(b'@');
+        }
+        from.extend_from_slice(hop.face.host_port().as_bytes());
+        from.extend_from_slice(b">;tag=");
+        from.extend_from_slice(self.local_tag.as_bytes());
+        draft.put("From", from).put("To", format!("<sip:{}@{host}>", i.number)).put("Call-ID", self.call_id.as_str());
+        draft.put("CSeq", format!("{} INVITE", self.local_seq)).put("Contact", hop.face.contact());
+        draft.put("Allow", ALLOW).put("User-Agent", &i.user_agent);
+        for h in headers {
+            draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
+        }
+        if let Some(body) = &i.body {
+            draft.body("application/sdp", body.clone());
+        }
+        draft
+    }
+
+    /// A response to a request of ours. `invite`: the INVITE as it was sent.
+    pub fn on_response(
+        &mut self,
+        tx: ClientTxId,
+        used: Use,
+        response: &Message,
+        request: &Bytes,
+        carried: Vec<Carried>,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        match used {
+            Use::Invite => self.on_invite_response(tx, response, request, carried, cx),
+            Use::Notify => {
+                self.on_notify_answer(tx, (200..300).contains(&response.status()), cx);
+                Some(LegEvent::Notified)
+            }
+            Use::Passed(back) if response.status() >= 200 => Some(self.on_passed_back(back, response, cx)),
+            Use::Bye if response.status() >= 200 => {
+                self.on_bye_done(tx);
+                None
+            }
+            Use::Bye | Use::Passed(_) => None,
+        }
+    }
+
+    /// An answer of the peer to what the other leg sent. What it says of this dialog or its credentials is not for the other one.
+    fn on_passed_back(&mut self, back: ServerTxId, response: &Message, cx: &mut Cx<'_>) -> LegEvent {
+        let reason = CompactString::from_utf8_lossy(response.reason());
+        match response.status() {
+            // RFC 5057 §5.1: a 481 ends the whole dialog.
+            481 if matches!(self.usage, Usage::Established | Usage::Answered { .. }) => {
+                cx.respond(back, Reply::new(500).reason("Other Leg Gone"));
+                self.ended();
+                LegEvent::Lost { why: "481 to a request in the dialog".into() }
+            }
+            401 | 407 => LegEvent::PassedBack { tx: back, status: 403, reason: CompactString::default() },
+            // To the other peer a 408 or 481 would say that its own dialog is gone (RFC 3261 §12.2.1.2).
+            408 | 481 => LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() },
+            status => LegEvent::PassedBack { tx: back, status, reason },
+        }
+    }
+
+    /// The BYE was answered, or never will be: the leg is over either way (RFC 3261 §15.1.1).
+    fn on_bye_done(&mut self, bye: ClientTxId) {
+        if matches!(self.usage, Usage::Ending { tx, .. } if tx == bye) {
+            self.usage = Usage::Ended;
+        }
+    }
+
+    /// A BYE whose connection broke under it is sent once more, by way of the Contact: a carrier that never hears one keeps its channel.
+    fn on_bye_lost(&mut self, bye: ClientTxId, status: u16, cx: &mut Cx<'_>) {
+        match &mut self.usage {
+            Usage::Ending { tx, again } if *tx == bye && status == 503 => match again.take() {
+                Some(headers) => self.send_bye(headers, None, cx),
+                None => self.usage = Usage::Ended,
+            },
+            _ => self.on_bye_done(bye),
+        }
+    }
+
+    fn on_invite_response(
+        &mut self,
+        tx: ClientTxId,
+        response: &Message,
+        request: &Bytes,
+        carried: Vec<Carried>,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        let Usage::Calling { tx: ours, silent_until, .. } = &mut self.usage else { return None };
+        if *ours != tx {
+            return None;
+        }
+        *silent_until = None;
+        let status = response.status();
+        let reason = CompactString::from_utf8_lossy(response.reason());
+        match status {
+            100 => None,
+            101..=199 => {
+                let tag = response.to_tag().map(RemoteTag::new);
+                Some(LegEvent::Progress { status, reason, tag, session: session(response), carried })
+            }
+            200..=299 => {
+                let invite = Message::parse(request.clone()).ok()?;
+                let dialog = Dialog::uac(&invite, response)?;
+                let tag = dialog.remote_tag().clone();
+                self.dialog = Some(dialog);
+                self.confirmed(cx);
+                self.usage = Usage::Answering { tx };
+                Some(LegEvent::Answered { status, reason, tag, session: session(response), carried })
+            }
+            _ => {
+                let why = format!("{status} {reason}");
+                self.next_or_refused(status, reason, carried, why, cx)
+            }
+        }
+    }
+
+    /// No final answer: timer B or F, or the transport failed. `status` stands for it (RFC 3261 §8.1.3.1): 408 or 503.
+    pub fn on_no_response(&mut self, tx: ClientTxId, used: Use, status: u16, why: String, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        match (used, &self.usage) {
+            (Use::Invite, Usage::Calling { tx: ours, .. }) if *ours == tx => {
+                self.next_or_refused(status, CompactString::default(), Vec::new(), why, cx)
+            }
+            (Use::Notify, _) => {
+                self.on_notify_answer(tx, false, cx);
+                Some(LegEvent::Notified)
+            }
+            (Use::Bye, _) => {
+                self.on_bye_lost(tx, status, cx);
+                None
+            }
+            // Nothing that the peer said: and a 408 would end the other dialog (RFC 3261 §12.2.1.2).
+            (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() }),
+            _ => None,
+        }
+    }
+
+    /// RFC 3263 §4.3: 503, a time-out and a transport failure go on to the next target; so does 408 (product.md `fallback`).
+    fn next_or_refused(
+        &mut self,
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
+        why: String,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        if matches!(status, 408 | 503) {
+            return self.dial_next(status, reason, carried, why, cx);
+        }
+        self.usage = Usage::Ended;
+        Some(LegEvent::Refused { status, reason, carried, why })
+    }
+
+    pub(super) fn dial_next(
+        &mut self,
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
+        why: String,
+        cx: &mut Cx<'_>,
+    ) -> Option<LegEvent> {
+        let Usage::Calling { hop, .. } = self.usage else { return None };
+        if hop + 1 >= self.hops.len() {
+            self.usage = Usage::Ended;
+            return Some(LegEvent::Refused { status, reason, carried, why });
+        }
+        cx.report(Fact::Warning { text: format!("target {} failed ({why}), trying the next", self.hops[hop].target.addr) });
+        self.dial_hop(hop + 1, cx);
+        None
+    }
+
+    /// The ACK to the 2xx leaves when the call says so; `answer` with late offer.
+    pub fn acknowledge(&mut self, answer: Option<Bytes>, cx: &mut Cx<'_>) {
+        let (Usage::Answering { tx }, Some(dialog)) = (&self.usage, &self.dialog) else { return };
+        // Of the INVITE, whatever has been sent in the dialog since.
+        let mut draft = dialog.ack(self.local_seq);
+        if let Some(sdp) = answer {
+            draft.body("application/sdp", sdp);
+        }
+        cx.out.push(Out::Ack { invite: *tx, draft: Box::new(draft), to: Whither::Uri(dialog.next_hop().into()), side: self.side });
+        self.usage = Usage::Established;
+    }
+}
