@@ -445,7 +445,7 @@ impl Call {
         });
     }
 
-    /// CXone's ACK; with late offer it has the answer, which Synthflow's ACK waits for.
+    /// CXone's ACK; with late offer it has the answer, which Synthflow's ACK waits for: also when the bot was quick to ask for a human.
     fn acknowledged(&mut self, side: Side, session: Option<Sdp>, cx: &mut Cx<'_>) {
         if side == Side::Caller && self.callee.awaits_answer() {
             let answer = session.as_ref().and_then(|s| self.sessions.cross(Side::Caller, s, &[], cx));

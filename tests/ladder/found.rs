@@ -131,3 +131,29 @@ fn a_forced_drain_settles_the_escalation_that_is_under_way() {
     l.callee().answers_to("BYE", 200);
     l.all_is_over();
 }
+
+#[test]
+fn with_a_late_offer_the_callee_is_acknowledged_also_when_it_asks_for_a_human_first() {
+    let mut l = Ladder::new();
+    let invite = l.caller().invite_text("X-InContact-MasterId: 48812\r\n", "");
+    l.caller().sends_text(invite);
+    l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.caller().gets(200);
+    l.callee().sends_with("REFER", "Refer-To: <sip:billing@cxone.example>\r\n");
+    l.callee().gets(202);
+    l.callee().gets(Notify("100 Trying"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.cxone().gets_signal();
+    l.caller().acks_with(&offer("198.51.100.1", 20_000));
+    l.callee().gets("ACK");
+    l.cxone().accepts();
+    l.callee().gets(Notify("200 OK"));
+    l.callee().answers_to("NOTIFY", 200);
+    l.caller().sends("BYE");
+    l.caller().gets(200);
+    l.callee().gets("BYE");
+    l.callee().answers_to("BYE", 200);
+    l.all_is_over();
+}

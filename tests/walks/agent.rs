@@ -370,13 +370,13 @@ impl World {
             let flow = line.flow;
             return self.agent_sends(agent, flow, ack, true);
         }
-        if !line.acknowledges {
-            line.stage = if first { Stage::Up } else { line.stage };
-            return;
-        }
         if first {
             line.remote = value(response, Name::To);
             line.target = response.contact().map_or_else(String::new, |c| text(c.uri));
+        }
+        if !line.acknowledges {
+            line.stage = if first && line.stage == Stage::Inviting { Stage::Up } else { line.stage };
+            return;
         }
         let is_new = line.stage == Stage::Inviting;
         let late_offer = if first { line.invite.body().is_empty() } else { line.ack.is_some() && self.dice.chance(30) };

@@ -35,7 +35,7 @@ struct Won {
     last: Time,
     acked: Option<Time>,
     ended: bool,
-    /// Its Contact is a name that nobody can resolve: there is nowhere to send an ACK or a BYE.
+    /// Nothing is due any more: nobody can resolve the name in its Contact, or the callee gave up waiting.
     nowhere: bool,
 }
 
@@ -95,6 +95,12 @@ impl Watch {
                 let key = (branch(message), message.method().as_str().to_owned());
                 self.asked.entry(key).or_insert(Asked { initial: message.to_tag().is_none(), last: None });
             }
+            if message.method().as_str() == "BYE" {
+                self.gave_up(message, now);
+            }
+        } else if message.status() == 481 {
+            // RFC 5057 §5.1: the peer has no such dialog any more, so there is nothing to end.
+            self.ended(message.call_id().unwrap_or_default(), message.to_tag().unwrap_or_default());
         } else if message.method().as_str() == "INVITE" && (200..300).contains(&message.status()) {
             let key = (message.call_id().unwrap_or_default().to_owned(), message.to_tag().unwrap_or_default().to_owned());
             let number = message.cseq().map(|c| c.number).unwrap_or_default();
@@ -102,6 +108,16 @@ impl Watch {
             if now.since(won.first) < REPEATED_2XX_HEARD {
                 won.last = now;
             }
+        }
+    }
+
+    /// With a late offer the ACK waits for the caller's; a callee that waited for 64*T1 ends the dialog itself.
+    fn gave_up(&mut self, bye: &Message, now: Time) {
+        let key = (bye.call_id().unwrap_or_default().to_owned(), bye.from_tag().unwrap_or_default().to_owned());
+        if let Some(won) = self.won.get_mut(&key)
+            && now.since(won.first) >= REPEATED_2XX_HEARD
+        {
+            won.nowhere = true;
         }
     }
 
