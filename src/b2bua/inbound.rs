@@ -139,7 +139,17 @@ impl B2bua {
             self.merged.insert(merge, tx);
         }
         self.server_keys.insert(key.clone(), tx);
-        let entry = ServerEntry { machine, method: request.method().clone(), request: Some(request.clone()), remote: source.remote, flow, via_addr, owner: None, key, merge };
+        let entry = ServerEntry {
+            machine,
+            method: request.method().clone(),
+            request: Some(request.clone()),
+            remote: source.remote,
+            flow,
+            via_addr,
+            owner: None,
+            key,
+            merge,
+        };
         self.servers.insert(tx, entry);
         tx
     }

@@ -3,9 +3,11 @@
 mod calls;
 mod flows;
 mod inbound;
+mod invites;
 pub mod io;
 mod outbound;
 mod peers;
+mod places;
 pub mod ports;
 mod screen;
 pub mod timers;
@@ -33,9 +35,9 @@ use crate::b2bua::io::Counts;
 use crate::b2bua::io::Input;
 use crate::b2bua::io::Reach;
 use crate::b2bua::io::Reply as CommandReply;
-use crate::b2bua::outbound::Asked;
 use crate::b2bua::outbound::ClientEntry;
 use crate::b2bua::peers::Standing;
+use crate::b2bua::places::Asked;
 use crate::b2bua::ports::Ledger;
 use crate::b2bua::timers::Owner;
 use crate::b2bua::timers::Wheel;
@@ -80,11 +82,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            server_transactions: SERVER_TRANSACTIONS_MAX,
-            client_transactions: CLIENT_TRANSACTIONS_MAX,
-            queries: outbound::QUERIES_MAX,
-        }
+        Limits { server_transactions: SERVER_TRANSACTIONS_MAX, client_transactions: CLIENT_TRANSACTIONS_MAX, queries: places::QUERIES_MAX }
     }
 }
 
