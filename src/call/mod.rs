@@ -324,6 +324,7 @@ impl Call {
                 }
                 (S::Calling { .. }, Side::Caller, E::Cancelled { why }) => self.cancelled(why, cx),
 
+                (S::Bridged, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
                 (S::Bridged, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
                 (S::Bridged, Side::Callee, E::HungUp { tx, message }) => self.bot_hung_up(tx, &message, cx),
                 (S::Bridged, Side::Callee, E::Referred { tx, message }) => self.referred(tx, &message, cx),
@@ -356,7 +357,7 @@ impl Call {
                     }
                 }
                 (_, _, E::PassedBack { tx, status, reason }) => cx.respond(tx, Reply::new(status).reason(reason)),
-                (_, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
+                (_, _, E::Acknowledged { session, .. }) => self.heard_answer(side, session, cx),
                 // A NOTIFY's answer may be what a BYE of ours waits for; `clear` looks. The rest came too late to matter.
                 (
                     _,
@@ -428,16 +429,12 @@ impl Call {
         });
     }
 
-    /// CXone's ACK; with late offer it has the answer, which Synthflow's ACK waits for: also when the bot was quick to ask for a human.
+    /// CXone's ACK; with late offer it has the answer, which Synthflow's ACK waits for.
     fn acknowledged(&mut self, side: Side, session: Option<Sdp>, cx: &mut Cx<'_>) {
         if side == Side::Caller && self.callee.awaits_answer() {
             let answer = session.as_ref().and_then(|s| self.sessions.cross(Side::Caller, s, &[], cx));
             if answer.is_none() {
                 let why = "ACK without the answer to our offer".to_string();
-                self.give_up_escalation(&why, cx);
-                if matches!(self.state, State::Clearing { .. } | State::Over) {
-                    return;
-                }
                 let reason = reason_line(127, &why);
                 return self.end(By::Cxone, why, 127, vec![reason.clone()], vec![reason], cx);
             }
