@@ -118,6 +118,8 @@ number_id! {
 pub const CONN_DIALLED: u64 = 1 << 63;
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// The longest text that is minted.
+const TEXT_BYTES_MAX: usize = 24;
 const TOKEN: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// Mints every identifier of one core from one seeded generator (ChaCha: tags and branches face the trunk and must not be
@@ -168,18 +170,19 @@ impl Minter {
         if below == 0 { 0 } else { self.rng.next_u64() % below }
     }
 
+    /// The shard's letter and `random` more, at most `TEXT_BYTES_MAX` in all.
     fn text(&mut self, alphabet: &[u8; 32], random: usize) -> CompactString {
-        let mut text = CompactString::with_capacity(random + 1);
-        text.push(char::from(alphabet[usize::from(self.shard)]));
-        let mut bits = 0u64;
-        for i in 0..random {
-            if i % 12 == 0 {
-                bits = self.rng.next_u64();
+        let mut text = [0u8; TEXT_BYTES_MAX];
+        let text = &mut text[..TEXT_BYTES_MAX.min(random + 1)];
+        text[0] = alphabet[usize::from(self.shard)];
+        for some in text[1..].chunks_mut(12) {
+            let mut bits = self.rng.next_u64();
+            for letter in some {
+                *letter = alphabet[(bits & 31) as usize];
+                bits >>= 5;
             }
-            text.push(char::from(alphabet[(bits & 31) as usize]));
-            bits >>= 5;
         }
-        text
+        CompactString::from_utf8_lossy(text)
     }
 }
 

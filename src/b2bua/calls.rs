@@ -1,7 +1,6 @@
 //! Calls in the stairwell: how one starts, and how its wishes become actions.
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
@@ -51,6 +50,7 @@ use crate::policy::admission::admit;
 use crate::report::CallEvent;
 use crate::report::Fact;
 use crate::time::Time;
+use crate::wire::header::NameAddr;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::sdp::Sdp;
@@ -76,6 +76,33 @@ pub struct CallEntry {
 
 /// Answered requests are forgotten when a call has so many open ones.
 const OPEN_REQUESTS_SWEPT_AT: usize = 16;
+
+impl CallEntry {
+    fn new(call: Call, arrival: &Arrival<'_>, contact: Option<ContactId>, pairs: Vec<PortPair>) -> CallEntry {
+        CallEntry {
+            call,
+            id: arrival.id.clone(),
+            contact,
+            tags: Vec::new(),
+            pairs,
+            flows: [None, None],
+            partings: [None, None],
+            invite_out: None,
+            open: vec![arrival.tx],
+        }
+    }
+}
+
+/// CXone's INVITE before it is a call.
+struct Arrival<'a> {
+    tx: ServerTxId,
+    invite: &'a Message,
+    source: Source,
+    id: CallId,
+    offer: Option<Sdp>,
+    /// The media family: of the offer, else of the signalling.
+    v6: bool,
+}
 
 /// What a call is told once the present step is done.
 #[derive(Debug)]
@@ -143,17 +170,19 @@ impl B2bua {
         if invite.contact().is_none() {
             return self.respond(tx, Reply::new(400).reason("Missing Contact"), now);
         }
-        let body = invite.body();
-        if !body.is_empty() && Sdp::parse(body).is_err() {
-            return self.respond(tx, Reply::new(400).reason("Bad SDP"), now);
-        }
-        let id = self.mint.call_id();
-        let Ok(verdict) = catch_unwind(AssertUnwindSafe(|| self.verdict(invite, source, &id, now))) else {
-            return self.never_began(tx, &id, now);
+        let offer = match (invite.body(), Sdp::parse(invite.body())) {
+            (_, Ok(offer)) => Some(offer),
+            (body, Err(_)) if body.is_empty() => None,
+            (_, Err(_)) => return self.respond(tx, Reply::new(400).reason("Bad SDP"), now),
+        };
+        let v6 = offer.as_ref().and_then(Sdp::rtp).map_or(source.local.ip().is_ipv6(), |rtp| rtp.is_ipv6());
+        let arrival = Arrival { tx, invite, source, id: self.mint.call_id(), offer, v6 };
+        let Ok(verdict) = catch_unwind(AssertUnwindSafe(|| self.verdict(&arrival, now))) else {
+            return self.never_began(tx, &arrival.id, now);
         };
         match verdict {
-            Verdict::Refusal(refusal) => self.refuse_call(tx, invite, source, id, refusal, now),
-            Verdict::Plan(plan) => self.start_call(tx, invite, source, id, *plan, now),
+            Verdict::Refusal(refusal) => self.refuse_call(&arrival, refusal, now),
+            Verdict::Plan(plan) => self.start_call(arrival, *plan, now),
         }
     }
 
@@ -163,8 +192,9 @@ impl B2bua {
         self.respond(tx, Reply::new(500), now);
     }
 
-    fn verdict(&mut self, invite: &Message, source: Source, id: &CallId, now: Time) -> Verdict {
-        let family = caller_family(invite, source.local.ip());
+    fn verdict(&mut self, arrival: &Arrival<'_>, now: Time) -> Verdict {
+        let Arrival { invite, source, id, v6: family, .. } = arrival;
+        let family = *family;
         let callee_local = self.callee_local();
         let face = |side, local| self.flows.face(&self.config, side, Transport::Udp, local).host_port();
         let (our_host, caller_host) = (face(Side::Callee, callee_local), face(Side::Caller, source.local.ip()));
@@ -192,80 +222,71 @@ impl B2bua {
         first.map_or_else(|| self.flows.own(false), |r| r.local)
     }
 
-    fn refuse_call(&mut self, tx: ServerTxId, invite: &Message, source: Source, id: CallId, refusal: Refusal, now: Time) {
+    fn refuse_call(&mut self, arrival: &Arrival<'_>, refusal: Refusal, now: Time) {
         let Refusal { status, reason, headers, why } = refusal;
-        let caller_call_id = SipCallId::new(invite.call_id().unwrap_or_default());
-        self.report(&id, None, Fact::Refused { caller_call_id, source: source.remote, status, why }, now);
-        self.respond(tx, Reply::new(status).reason(reason).headers(headers), now);
+        let caller_call_id = SipCallId::new(arrival.invite.call_id().unwrap_or_default());
+        self.report(&arrival.id, None, Fact::Refused { caller_call_id, source: arrival.source.remote, status, why }, now);
+        self.respond(arrival.tx, Reply::new(status).reason(reason).headers(headers), now);
     }
 
-    fn start_call(&mut self, tx: ServerTxId, invite: &Message, source: Source, id: CallId, plan: Plan, now: Time) {
+    fn start_call(&mut self, mut arrival: Arrival<'_>, mut plan: Plan, now: Time) {
         let hops = self.hops(&plan);
         let callee_v6 = hops.first().is_some_and(|h| h.target.addr.is_ipv6());
-        let callee_local = hops.first().map_or(source.local.ip(), |h| self.local_towards(h.target.addr.ip()));
-        let (Some(caller_pair), Some(callee_pair)) =
-            (self.ledger.take(caller_family(invite, source.local.ip())), self.ledger.take(callee_v6))
-        else {
+        let pairs = (self.ledger.take(arrival.v6), self.ledger.take(callee_v6));
+        let (Some(caller_pair), Some(callee_pair)) = pairs else {
+            for pair in [pairs.0, pairs.1].into_iter().flatten() {
+                self.give_back(pair, now);
+            }
             let headers = vec![Carried { name: Bytes::from_static(b"Retry-After"), value: Bytes::from_static(b"5") }];
             let refusal = Refusal { status: 503, reason: "No Media Ports".into(), headers, why: "no media port is free".into() };
-            return self.refuse_call(tx, invite, source, id, refusal, now);
+            return self.refuse_call(&arrival, refusal, now);
         };
         let handle = CallHandle(self.mint.number());
-        if let Some(entry) = self.servers.get_mut(&tx) {
+        if let Some(entry) = self.servers.get_mut(&arrival.tx) {
             entry.owner = Some((handle, Side::Caller));
         }
-        let contact = plan.contact.clone();
-        self.report_offer(&id, contact.as_ref(), invite, source.remote, now);
-        for text in &plan.warnings {
-            self.report(&id, contact.as_ref(), Fact::Warning { text: text.clone() }, now);
-        }
-        let start = Start {
-            id: id.clone(),
-            invite: exact(invite),
-            invite_tx: tx,
-            caller_face: self.flows.face(&self.config, Side::Caller, self.flows.transport(source.flow), source.local.ip()),
-            hops,
-            timers: self.timers,
-            caller_media: (caller_pair, self.flows.media_ip(&self.config, Side::Caller, caller_pair.ip, source.local.ip())),
-            callee_media: (callee_pair, self.flows.media_ip(&self.config, Side::Callee, callee_pair.ip, callee_local)),
-        };
+        let (contact, warnings) = (plan.contact.clone(), std::mem::take(&mut plan.warnings));
+        let start = self.start_of(&mut arrival, hops, caller_pair, callee_pair);
         let mut outs = Vec::new();
         let mint = &mut self.mint;
         let started = catch_unwind(AssertUnwindSafe(|| Call::start(start, plan, &mut Cx { mint, out: &mut outs, now })));
-        match started {
-            Err(_) => {
-                for pair in [caller_pair, callee_pair] {
-                    self.give_back(pair, now);
-                }
-                self.never_began(tx, &id, now);
-            }
-            Ok(Err(no)) => {
-                for pair in [caller_pair, callee_pair] {
-                    self.give_back(pair, now);
-                }
+        let call = match started {
+            Ok(Ok(call)) => call,
+            failed => {
+                self.give_back(caller_pair, now);
+                self.give_back(callee_pair, now);
+                let Ok(Err(no)) = failed else { return self.never_began(arrival.tx, &arrival.id, now) };
                 let why = format!("no common codec: offered {}, ours {}", no.offered, no.ours);
-                let refusal = Refusal { status: 488, reason: "".into(), headers: Vec::new(), why };
-                self.refuse_call(tx, invite, source, id, refusal, now);
+                return self.refuse_call(&arrival, Refusal { status: 488, reason: "".into(), headers: Vec::new(), why }, now);
             }
-            Ok(Ok(call)) => {
-                let entry = CallEntry {
-                    call,
-                    id,
-                    contact,
-                    tags: Vec::new(),
-                    pairs: vec![caller_pair, callee_pair],
-                    flows: [None, None],
-                    partings: [None, None],
-                    invite_out: None,
-                    open: vec![tx],
-                };
-                self.calls.insert(handle, Box::new(entry));
-                self.keep_flow(handle, Side::Caller, source.flow);
-                self.trace_message(handle, Side::Caller, false, invite, now);
-                self.dispatch(handle, outs, now);
-            }
+        };
+        let pairs = vec![caller_pair, callee_pair];
+        let entry = CallEntry::new(call, &arrival, contact, pairs);
+        self.calls.insert(handle, Box::new(entry));
+        self.keep_flow(handle, Side::Caller, arrival.source.flow);
+        self.trace_message(handle, Side::Caller, false, arrival.invite, now);
+        self.report_offer(handle, &arrival, now);
+        for text in warnings {
+            self.warn(handle, text, now);
         }
+        self.dispatch(handle, outs, now);
         self.bind_ahead();
+    }
+
+    fn start_of(&self, arrival: &mut Arrival<'_>, hops: Vec<Hop>, caller_pair: PortPair, callee_pair: PortPair) -> Start {
+        let local = arrival.source.local.ip();
+        let callee_local = hops.first().map_or(local, |h| self.local_towards(h.target.addr.ip()));
+        Start {
+            id: arrival.id.clone(),
+            invite: exact(arrival.invite),
+            offer: arrival.offer.take(),
+            invite_tx: arrival.tx,
+            caller_face: self.flows.face(&self.config, Side::Caller, self.flows.transport(arrival.source.flow), local),
+            hops,
+            timers: self.timers,
+            caller_media: (caller_pair, self.flows.media_ip(&self.config, Side::Caller, caller_pair.ip, local)),
+            callee_media: (callee_pair, self.flows.media_ip(&self.config, Side::Callee, callee_pair.ip, callee_local)),
+        }
     }
 
     fn hops(&self, plan: &Plan) -> Vec<Hop> {
@@ -277,19 +298,23 @@ impl B2bua {
         plan.targets.iter().map(hop).collect()
     }
 
-    fn report_offer(&mut self, id: &CallId, contact: Option<&ContactId>, invite: &Message, source: SocketAddr, now: Time) {
+    /// CXone's INVITE, and our 100 to it, which left before there was a call to speak of.
+    fn report_offer(&mut self, call: CallHandle, arrival: &Arrival<'_>, now: Time) {
+        if self.report_messages {
+            let line = "100 Trying (INVITE)".to_owned();
+            self.report_of(call, Fact::Message { side: Side::Caller, sent: true, line, note: String::new() }, now);
+        }
         let user = |name: Name| {
-            let value = invite.value(name).unwrap_or_default();
-            let view = crate::wire::header::NameAddr::parse(value);
+            let view = NameAddr::parse(arrival.invite.value(name).unwrap_or_default());
             String::from_utf8_lossy(view.and_then(|v| v.user()).unwrap_or(b"anonymous")).into_owned()
         };
         let fact = Fact::Offered {
-            caller_call_id: SipCallId::new(invite.call_id().unwrap_or_default()),
-            source,
+            caller_call_id: SipCallId::new(arrival.invite.call_id().unwrap_or_default()),
+            source: arrival.source.remote,
             from: user(Name::From),
             to: user(Name::To),
         };
-        self.report(id, contact, fact, now);
+        self.report_of(call, fact, now);
     }
 
     // ---- a call runs
@@ -552,11 +577,6 @@ fn note(message: &Message) -> String {
         return text(&message.body()).trim().to_string();
     }
     message.value(Name::Reason).map(|r| format!("Reason: {}", text(r))).unwrap_or_default()
-}
-
-/// The media family of the caller: of its offer, else of its signalling.
-fn caller_family(invite: &Message, local: IpAddr) -> bool {
-    Sdp::parse(invite.body()).ok().and_then(|s| s.rtp()).map_or(local.is_ipv6(), |rtp| rtp.is_ipv6())
 }
 
 /// A copy that does not pin the buffer it was received in.

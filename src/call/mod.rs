@@ -133,6 +133,8 @@ pub struct Call {
 pub struct Start {
     pub id: CallId,
     pub invite: Message,
+    /// Its session description, when it has one.
+    pub offer: Option<Sdp>,
     pub invite_tx: ServerTxId,
     pub caller_face: Face,
     /// Never empty.
@@ -152,9 +154,8 @@ pub struct NoCodec {
 impl Call {
     /// A planned call: dials the callee. `Err`: nothing was started; the pairs are still the caller's.
     pub fn start(start: Start, plan: Plan, cx: &mut Cx<'_>) -> Result<Call, NoCodec> {
-        let Start { id, invite, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
+        let Start { id, invite, offer, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
         let rules = Arc::clone(&plan.rules);
-        let offer = Sdp::parse(invite.body()).ok().filter(|_| invite.value(Name::ContentType).is_some());
         if let Some(offer) = &offer
             && !offer.has_common(&rules.codecs)
         {
@@ -445,7 +446,7 @@ impl Call {
         });
     }
 
-    /// CXone's ACK; with late offer it has the answer, which Synthflow's ACK waits for: also when the bot was quick to ask for a human.
+    /// CXone's ACK; with late offer it has the answer, which Synthflow's ACK waits for.
     fn acknowledged(&mut self, side: Side, session: Option<Sdp>, cx: &mut Cx<'_>) {
         if side == Side::Caller && self.callee.awaits_answer() {
             let answer = session.as_ref().and_then(|s| self.sessions.cross(Side::Caller, s, &[], cx));

@@ -16,6 +16,8 @@ use backchannel::wire::message::Message;
 use backchannel::wire::message::Name;
 use bytes::Bytes;
 
+/// A callee whose 2xx was first heard so long ago may have waited for 64*T1 by its own clock.
+const GAVE_UP_AFTER: Duration = Duration::from_secs(20);
 /// Timer M: later repetitions of a 2xx find nobody.
 const REPEATED_2XX_HEARD: Duration = Duration::from_secs(31);
 
@@ -115,7 +117,7 @@ impl Watch {
     fn gave_up(&mut self, bye: &Message, now: Time) {
         let key = (bye.call_id().unwrap_or_default().to_owned(), bye.from_tag().unwrap_or_default().to_owned());
         if let Some(won) = self.won.get_mut(&key)
-            && now.since(won.first) >= REPEATED_2XX_HEARD
+            && now.since(won.first) >= GAVE_UP_AFTER
         {
             won.nowhere = true;
         }

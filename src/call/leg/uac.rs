@@ -45,6 +45,7 @@ impl Leg {
         // The last target is waited for until the ring time-out or timer B.
         let silent_until = (at + 1 < self.hops.len() && !self.first_response.is_zero()).then(|| cx.now + self.first_response);
         self.usage = Usage::Calling { tx, hop: at, silent_until };
+        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite, side: self.side });
         cx.report(Fact::Dialled {
             callee_call_id: self.call_id.clone(),
             target: hop.target.addr,
@@ -52,7 +53,6 @@ impl Leg {
             attempt: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
             bytes,
         });
-        cx.out.push(Out::Request { tx, draft: Box::new(draft), slim, to: Whither::Target(hop.target), used: Use::Invite, side: self.side });
     }
 
     fn invite_draft(&self, i: &Invitation, hop: &Hop, headers: &[Carried]) -> Draft {
