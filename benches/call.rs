@@ -1,7 +1,7 @@
 //! What one call costs the core: allocations, bytes and instructions from CXone's INVITE to the last answer, with real messages in
 //! virtual time. `cargo bench --bench call`; with the argument `callgrind` the instructions are counted too (this needs valgrind).
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::panic)]
 
 use std::alloc::GlobalAlloc;
 use std::alloc::Layout;
