@@ -1,5 +1,6 @@
 //! Ground floor: bytes to values and back.
 
+pub mod auth;
 mod check;
 pub mod draft;
 mod head;
