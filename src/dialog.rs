@@ -110,10 +110,16 @@ impl Dialog {
         }
     }
 
+    /// The CSeq number for a request of this dialog that is sent once more (RFC 3261 §8.1.3.5).
+    pub fn next_cseq(&mut self) -> u32 {
+        self.local_seq += 1;
+        self.local_seq
+    }
+
     /// The next request in this dialog, its CSeq one higher (RFC 3261 §12.2.1.1). Not for ACK.
     pub fn request(&mut self, method: Method) -> Draft {
-        self.local_seq += 1;
-        self.draft(method, self.local_seq)
+        let number = self.next_cseq();
+        self.draft(method, number)
     }
 
     /// The BYE of a dialog whose owner broke: its CSeq is above all that the owner can have sent after this copy was taken.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::Map;
+use crate::b2bua::digest::Answered;
 use crate::b2bua::inbound::ServerEntry;
 use crate::b2bua::inbound::Source;
 use crate::b2bua::io::Action;
@@ -360,7 +361,7 @@ impl B2bua {
         let mut draft = dialog.parting_bye();
         draft.put("Reason", "Q.850;cause=41;text=\"internal error\"");
         let owner = Some(ClientOwner { call, side, used: Use::Bye });
-        let out = Outgoing { tx: ClientTxId(self.mint.number()), draft: Box::new(draft), slim: None, owner };
+        let out = Outgoing { tx: ClientTxId(self.mint.number()), draft: Box::new(draft), slim: None, owner, answered: Answered::default() };
         self.request(out, &to, now);
     }
 
@@ -393,7 +394,7 @@ impl B2bua {
                         Use::Notify | Use::Passed(_) => {}
                     }
                 }
-                self.request(Outgoing { tx, draft, slim, owner }, &to, now);
+                self.request(Outgoing { tx, draft, slim, owner, answered: Answered::default() }, &to, now);
             }
             Out::Ack { invite, draft, to, side } => self.ack(invite, draft, &to, handle, side, now),
             Out::Abandon { invite } => self.abandon(invite, now),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::calls::Later;
+use crate::b2bua::gate::Entrance;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::screen::screen;
@@ -112,6 +113,10 @@ impl B2bua {
         if self.servers.len() >= self.limits.server_transactions {
             return self.refuse_stateless(&request, source, Reply::new(503).reason("Too Many Transactions").header("Retry-After", "5"));
         }
+        if let Some(reply) = self.who_is_it(&request, source, now) {
+            let tag = self.gate.tag(&request);
+            return self.refuse_with(&request, source, reply, &tag);
+        }
         let merge = MergeKey::of(&request);
         let is_merged = merge.as_ref().is_some_and(|m| self.merged.contains_key(m)) && *request.method() != Method::CANCEL;
         let tx = self.open_server(&request, source, key, merge.filter(|_| !is_merged), now);
@@ -122,6 +127,18 @@ impl B2bua {
         match request.method() {
             Method::Known(rsip::Method::Cancel) => self.on_cancel(tx, &request, now),
             _ => self.on_new_request(tx, &request, source, now),
+        }
+    }
+
+    /// What an INVITE of CXone's hears that did not prove who sent it (RFC 3261 §22.1). Nothing is kept of it.
+    fn who_is_it(&mut self, request: &Message, source: Source, now: Time) -> Option<Reply> {
+        let asked = !self.config.cxone.username.is_empty() && *request.method() == Method::INVITE && request.to_tag().is_none();
+        if !asked || self.standing(source.remote, false).side() != Some(Side::Caller) {
+            return None;
+        }
+        match self.gate.check(request, &self.config.cxone, &mut self.mint, now) {
+            Entrance::Open => None,
+            Entrance::Closed(reply) => Some(reply),
         }
     }
 
@@ -173,6 +190,8 @@ impl B2bua {
                 self.trace_message(call, side, false, ack, now);
                 self.with_call(call, now, |c, cx| c.on_ack(side, ack, cx));
             }
+            // To a challenge, of which nothing was kept.
+            None if self.gate.has_answered(ack) => {}
             None => self.actions.push_back(Action::Dropped { remote: source.remote, why: "ACK for no dialog" }),
         }
     }
@@ -308,7 +327,11 @@ impl B2bua {
             return self.actions.push_back(Action::Dropped { remote: source.remote, why: "no Via" });
         }
         let tag = self.mint.local_tag();
-        let draft = draft_reply(request, source.remote, &reply, Some(&tag));
+        self.refuse_with(request, source, reply, &tag);
+    }
+
+    fn refuse_with(&mut self, request: &Message, source: Source, reply: Reply, tag: &LocalTag) {
+        let draft = draft_reply(request, source.remote, &reply, Some(tag));
         let flow = match source.flow {
             Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote, false) },
             stream => stream,

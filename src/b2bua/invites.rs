@@ -1,6 +1,7 @@
 //! What only an INVITE of ours needs: ACKs to its 2xx, giving it up, and 2xx that nobody waits for.
 
 use crate::b2bua::B2bua;
+use crate::b2bua::digest::Answered;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::outbound::ACKS_MAX;
@@ -57,6 +58,8 @@ impl B2bua {
     pub(super) fn send_ack_on(&mut self, invite: ClientTxId, draft: &Draft, flow: Flow, side: Side, tag: Box<[u8]>, now: Time) {
         let branch = self.mint.branch();
         let face = self.face_on(flow, side);
+        let mut draft = draft.clone();
+        self.credentials_of(invite, &mut draft);
         let bytes = draft.print(Some(&self.flows.via(&face, branch.as_str())));
         if let Some(entry) = self.clients.get_mut(&invite)
             && entry.acks.len() < ACKS_MAX
@@ -128,6 +131,7 @@ impl B2bua {
                 taken: None,
                 acks: Vec::new(),
                 strays: Vec::new(),
+                again: None,
             },
         );
         self.run_client(tx, wants, None, now);
@@ -170,7 +174,8 @@ impl B2bua {
         let (flow, side) = (entry.flow, entry.owner.map_or(Side::Callee, |o| o.side));
         let Some((dialog, ack, bye)) = ack_and_bye(entry.machine.request(), response) else { return };
         let to = Whither::Uri(dialog.next_hop().into());
-        let out = Outgoing { tx: ClientTxId(self.mint.number()), draft: Box::new(bye), slim: None, owner: None };
+        let out =
+            Outgoing { tx: ClientTxId(self.mint.number()), draft: Box::new(bye), slim: None, owner: None, answered: Answered::default() };
         if matches!(flow, Flow::Stream(_)) && self.is_up(flow) {
             self.send_ack_on(tx, &ack, flow, side, tag, now);
             return self.start_client(out, flow, Way::Direct, now);

@@ -1,7 +1,9 @@
 //! The stairwell: routes each input to its floor and back down.
 
 mod calls;
+mod digest;
 mod flows;
+pub mod gate;
 mod inbound;
 mod invites;
 pub mod io;
@@ -27,7 +29,9 @@ use compact_str::CompactString;
 use crate::b2bua::calls::CallEntry;
 use crate::b2bua::calls::Later;
 use crate::b2bua::calls::Rate;
+use crate::b2bua::digest::Challenger;
 use crate::b2bua::flows::Flows;
+use crate::b2bua::gate::Gate;
 use crate::b2bua::inbound::ServerEntry;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Command;
@@ -57,6 +61,7 @@ use crate::time::Time;
 use crate::transaction::MergeKey;
 use crate::transaction::ServerKey;
 use crate::transaction::Timers;
+use crate::wire::auth::Session;
 
 /// A keyed map: what a peer chooses can not make its buckets collide. Never iterated: its order would differ between runs.
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
@@ -114,6 +119,9 @@ pub struct B2bua {
     clients: Map<ClientTxId, ClientEntry>,
     /// By branch and "is it a CANCEL" (RFC 3261 §17.1.3: method of the CSeq).
     branches: Map<(Box<[u8]>, bool), ClientTxId>,
+    gate: Gate,
+    /// Nonces of Synthflow's, to be used again.
+    nonces: Map<Challenger, Session>,
     /// Ordered, so that a walk over all calls is the same in every run.
     calls: BTreeMap<CallHandle, Box<CallEntry>>,
     owners: Map<LocalTag, (CallHandle, Side)>,
@@ -141,6 +149,7 @@ impl B2bua {
         let mut mint = Minter::new(seed, shard);
         let mut key = || mint.below(u64::MAX);
         let hasher = RandomState::with_seeds(key(), key(), key(), key());
+        let gate = Gate::new(&mut mint, hasher.clone());
         let timers = Timers { t1: config.sip.t1, t2: T2, t4: T4 };
         let mut core = B2bua {
             timers,
@@ -155,6 +164,8 @@ impl B2bua {
             merged: Map::with_hasher(hasher.clone()),
             clients: Map::with_hasher(hasher.clone()),
             branches: Map::with_hasher(hasher.clone()),
+            gate,
+            nonces: Map::with_hasher(hasher.clone()),
             calls: BTreeMap::new(),
             owners: Map::with_hasher(hasher.clone()),
             queries: Map::with_hasher(hasher.clone()),

@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::calls::Later;
+use crate::b2bua::digest::Again;
+use crate::b2bua::digest::Answered;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::io::LossReason;
@@ -89,6 +91,8 @@ pub struct ClientEntry {
     pub(super) acks: Vec<(Box<[u8]>, Flow, Bytes)>,
     /// To tags of 2xx that nobody takes: each gets one ACK and one BYE, however often it comes while a name is looked up.
     pub(super) strays: Vec<Box<[u8]>>,
+    /// What a challenge is answered with; `None`: it is not.
+    pub(super) again: Option<Box<Again>>,
 }
 
 impl ClientEntry {
@@ -111,21 +115,24 @@ pub struct Outgoing {
     pub draft: Box<Draft>,
     pub slim: Option<Box<Draft>>,
     pub owner: Option<ClientOwner>,
+    /// Challenges that this request has answered by now.
+    pub answered: Answered,
 }
 
 impl B2bua {
     // ---- out
 
-    pub(super) fn request(&mut self, out: Outgoing, to: &Whither, now: Time) {
+    pub(super) fn request(&mut self, mut out: Outgoing, to: &Whither, now: Time) {
         let leg_flow = out.owner.and_then(|o| self.live_stream(o.call, o.side));
         match (self.place(to), leg_flow) {
             // An in-dialog request of a stream leg goes on that stream (RFC 5626 §5.3): the peer may accept no other.
             (Place::At(_) | Place::Named { .. }, Some(flow)) if matches!(to, Whither::Uri(_)) => {
+                self.authorize_ahead(&mut out, self.far_end(flow));
                 self.start_client(out, flow, Way::Direct, now)
             }
             (Place::At(target), _) => self.request_at(out, target, now),
             (Place::Named { name, port, transport }, _) => {
-                let Outgoing { tx, draft, slim, owner } = out;
+                let Outgoing { tx, draft, slim, owner, .. } = out;
                 self.ask(name, Query::Request { tx, draft, slim, port, transport, owner }, now);
             }
             (Place::Nowhere, _) => self.no_response(out.tx, out.owner, 503, "no address to send to".into()),
@@ -136,6 +143,7 @@ impl B2bua {
         if self.clients.len() >= self.limits.client_transactions {
             return self.no_response(out.tx, out.owner, 503, "too many transactions".into());
         }
+        self.authorize_ahead(&mut out, target.addr);
         match target.transport {
             Transport::Tcp => {
                 let flow = Flow::Stream(self.stream_to(target, now));
@@ -176,6 +184,7 @@ impl B2bua {
     }
 
     pub(super) fn start_client(&mut self, out: Outgoing, flow: Flow, way: Way, now: Time) {
+        let again = self.again(&out);
         let Outgoing { tx, draft, owner, .. } = out;
         let branch = self.mint.branch();
         let face = self.face_on(flow, owner.map_or(Side::Callee, |o| o.side));
@@ -208,6 +217,7 @@ impl B2bua {
                 taken: None,
                 acks: Vec::new(),
                 strays: Vec::new(),
+                again,
             },
         );
         self.run_client(tx, wants, None, now);
@@ -246,7 +256,7 @@ impl B2bua {
         self.cancel_if_due(tx, now);
     }
 
-    pub(super) fn run_client(&mut self, tx: ClientTxId, wants: Vec<client::Out>, response: Option<&Message>, now: Time) {
+    pub(super) fn run_client(&mut self, mut tx: ClientTxId, wants: Vec<client::Out>, response: Option<&Message>, now: Time) {
         for want in wants {
             match want {
                 client::Out::Send(bytes) => {
@@ -262,8 +272,11 @@ impl B2bua {
                     }
                 }
                 client::Out::Response => {
-                    if let Some(response) = response {
-                        self.deliver(tx, response, now);
+                    let Some(response) = response else { continue };
+                    match self.answer_challenge(tx, response, now) {
+                        // What else this transaction wants is for the one that was set aside.
+                        Some(aside) => tx = aside,
+                        None => self.deliver(tx, response, now),
                     }
                 }
                 client::Out::Expired(_) => {
@@ -342,6 +355,7 @@ impl B2bua {
     pub(super) fn fall_back_to_udp(&mut self, tx: ClientTxId, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
         let (owner, flow, fate) = (entry.owner, entry.flow, std::mem::replace(&mut entry.fate, Fate::Wanted));
+        let answered = entry.again.take().map(|a| a.answered).unwrap_or_default();
         let Way::Trial { draft, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
         self.close_client(tx);
         self.give_up_dial(flow);
@@ -355,7 +369,7 @@ impl B2bua {
                 now,
             );
         }
-        self.request_over_udp(Outgoing { tx, draft, slim: None, owner }, udp.addr, now);
+        self.request_over_udp(Outgoing { tx, draft, slim: None, owner, answered }, udp.addr, now);
     }
 
     /// A connection that is too late: what waits in it must not arrive after all, as a second INVITE.

@@ -1,6 +1,7 @@
 //! Where a request goes: names, addresses, streams, and what a peer sees of us there.
 
 use crate::b2bua::B2bua;
+use crate::b2bua::digest::Answered;
 use crate::b2bua::flows::unspecified;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
@@ -101,7 +102,7 @@ impl B2bua {
         match waiting {
             Query::Request { tx, draft, slim, port, transport, owner } => {
                 let target = Target { transport, addr: SocketAddr::new(ip, port) };
-                self.request_at(Outgoing { tx, draft, slim, owner }, target, now);
+                self.request_at(Outgoing { tx, draft, slim, owner, answered: Answered::default() }, target, now);
             }
             Query::Ack { invite, draft, port, transport, side, tag } => {
                 self.send_ack(invite, &draft, Target { transport, addr: SocketAddr::new(ip, port) }, side, tag, now);
@@ -114,7 +115,11 @@ impl B2bua {
         match query {
             Query::Request { tx, draft, slim, owner, .. } => match owner.and_then(|o| self.last_flow(o.call, o.side)) {
                 Some(Flow::Udp { remote, .. }) => {
-                    self.request_at(Outgoing { tx, draft, slim, owner }, Target { transport: Transport::Udp, addr: remote }, now);
+                    self.request_at(
+                        Outgoing { tx, draft, slim, owner, answered: Answered::default() },
+                        Target { transport: Transport::Udp, addr: remote },
+                        now,
+                    );
                 }
                 _ => self.no_response(tx, owner, 503, why),
             },

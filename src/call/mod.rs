@@ -237,6 +237,11 @@ impl Call {
         self.on(side, event, cx);
     }
 
+    /// The CSeq number for a request of that leg that is sent once more.
+    pub fn next_cseq(&mut self, side: Side, used: Use) -> u32 {
+        self.leg(side).next_cseq(used)
+    }
+
     /// `status` stands for the answer that did not come: 408 or 503 (RFC 3261 §8.1.3.1).
     pub fn on_no_response(&mut self, side: Side, tx: ClientTxId, used: Use, status: u16, why: String, cx: &mut Cx<'_>) {
         let event = self.leg(side).on_no_response(tx, used, status, why, cx);

@@ -126,7 +126,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 fn read_config(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Config {
     let sip = sip(tree);
     let media = media(tree, &sip, outside);
-    let (cxone, mut api, synthflow) = (sides::cxone(tree), sides::api(tree, outside), sides::synthflow(tree));
+    let (cxone, mut api, synthflow) = (sides::cxone(tree, outside), sides::api(tree, outside), sides::synthflow(tree, outside));
     let (x_ei, headers, escalation) = (behaviour::x_ei(tree), behaviour::headers(tree), behaviour::escalation(tree));
     if escalation.accept_refer || escalation.accept_bye || !escalation.plain_bye_signal.is_empty() {
         sides::need_credentials(tree, &mut api);

@@ -134,6 +134,9 @@ pub struct Cxone {
     /// 503 or 500.
     pub relay_503: u16,
     pub advertise: Vec<IpAddr>,
+    /// Empty: CXone is not asked who it is.
+    pub username: String,
+    pub password: Secret,
 }
 
 /// `[cxone.api]`. Secrets are read already; `Debug` must not show them.
@@ -177,6 +180,11 @@ pub struct Synthflow {
     /// Lower case.
     pub codecs: Vec<CompactString>,
     pub advertise: Vec<IpAddr>,
+    /// Empty: challenges are not answered.
+    pub username: String,
+    pub password: Secret,
+    /// Empty: any.
+    pub realm: String,
 }
 
 /// Text with `{words}`, parsed and checked when the configuration is read.

@@ -55,7 +55,7 @@ const CODECS_KNOWN: [&str; 16] = [
     "L16",
 ];
 
-pub(super) fn cxone(tree: &mut Tree<'_>) -> Cxone {
+pub(super) fn cxone(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Cxone {
     let path = "cxone.allow";
     let allow = allow_list(tree, path);
     if allow.is_empty() && !tree.has_error(path) {
@@ -63,6 +63,7 @@ pub(super) fn cxone(tree: &mut Tree<'_>) -> Cxone {
         tree.bad(&at, path, Bad::new("is empty, so nobody could call", "the addresses that CXone sends from"));
     }
     let id_names = names(tree, "cxone.contact_id");
+    let (username, password) = digest_user(tree, outside, "cxone");
     Cxone {
         allow,
         contact_id: id_names,
@@ -75,6 +76,8 @@ pub(super) fn cxone(tree: &mut Tree<'_>) -> Cxone {
         after_signal: tree.duration("cxone.after_signal", MILLIS_100..=10 * MINUTE),
         relay_503: tree.choice("cxone.relay_503", &[("503", 503), ("500", 500)], 503),
         advertise: advertise(tree, "cxone.advertise"),
+        username,
+        password,
     }
 }
 
@@ -145,6 +148,19 @@ fn secret(tree: &mut Tree<'_>, outside: &Outside<'_>, path: &str) -> Secret {
     tree.parsed(path, Secret::default(), |t| read_secret(t, &outside.base, outside.env, outside.read))
 }
 
+/// `username` and `password` of a side: both or none.
+fn digest_user(tree: &mut Tree<'_>, outside: &Outside<'_>, side: &str) -> (String, Secret) {
+    let paths = ["username", "password"].map(|name| format!("{side}.{name}"));
+    let (username, password) = (credential(tree, &paths[0]), secret(tree, outside, &paths[1]));
+    let given = [username.is_empty(), password.0.is_empty()].map(|empty| !empty);
+    let missing = paths.iter().zip(given).find(|(_, given)| !given).map(|(path, _)| path);
+    if let Some(path) = missing.filter(|_| given.contains(&true) && !paths.iter().any(|p| tree.has_error(p))) {
+        let at = tree.at(path);
+        tree.bad(&at, path, Bad::new("is missing: username and password belong together", "both or neither"));
+    }
+    (username, password)
+}
+
 fn ca_file(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Option<PathBuf> {
     tree.optional("cxone.api.ca_file", |text| {
         let path: PathBuf = outside.base.join(Path::new(text));
@@ -174,7 +190,7 @@ pub(super) fn need_credentials(tree: &mut Tree<'_>, api: &mut Api) {
     }
 }
 
-pub(super) fn synthflow(tree: &mut Tree<'_>) -> Synthflow {
+pub(super) fn synthflow(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Synthflow {
     let (targets, regions) = targets(tree);
     let mut allow = allow_list(tree, "synthflow.allow");
     if allow.is_empty() {
@@ -187,6 +203,7 @@ pub(super) fn synthflow(tree: &mut Tree<'_>) -> Synthflow {
         let pair = (tree.understood(&key, &dialled, values::number), tree.understood(&key, &called, values::number));
         number_map.extend(pair.0.zip(pair.1));
     }
+    let (username, password) = digest_user(tree, outside, "synthflow");
     Synthflow {
         targets,
         // RFC 3261 §17.1.1.2: after 64·T1 = 32 s the transaction itself gives up.
@@ -196,6 +213,9 @@ pub(super) fn synthflow(tree: &mut Tree<'_>) -> Synthflow {
         number_map,
         codecs: codecs(tree),
         advertise: advertise(tree, "synthflow.advertise"),
+        username,
+        password,
+        realm: credential(tree, "synthflow.realm"),
     }
 }
 

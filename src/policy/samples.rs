@@ -75,6 +75,9 @@ pub fn test_config() -> Config {
             number_map: BTreeMap::new(),
             codecs: ["pcmu", "pcma", "opus", "telephone-event"].map(CompactString::from).to_vec(),
             advertise: Vec::new(),
+            username: String::new(),
+            password: Secret::default(),
+            realm: String::new(),
         },
         x_ei: XEi { s: header("X-Synthflow-Call-Id"), e: word(Piece::ContactId), o: word(Piece::Diversion) },
         headers: Headers {
@@ -111,6 +114,8 @@ fn cxone() -> Cxone {
         after_signal: Duration::from_secs(10),
         relay_503: 503,
         advertise: Vec::new(),
+        username: String::new(),
+        password: Secret::default(),
     }
 }
 

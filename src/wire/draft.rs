@@ -6,9 +6,11 @@ use std::iter;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use memchr::memchr;
 use memchr::memchr3;
 
 use crate::ids::LocalTag;
+use crate::wire::header::CSeq;
 use crate::wire::header::Via;
 use crate::wire::header::elements;
 use crate::wire::header::scan::find_bare;
@@ -103,6 +105,52 @@ impl Draft {
             self.head.extend_from_slice(b"\r\n");
         }
         self
+    }
+
+    /// Puts the line in the place of the one of that name (as we spell it) that is there, else at the end.
+    pub fn replace(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let Some((from, to)) = self.place_of(name) else {
+            self.put(name, value);
+            return;
+        };
+        let rest = self.head.split_off(to);
+        self.head.truncate(from);
+        self.put(name, value);
+        self.head.extend_from_slice(&rest);
+    }
+
+    /// Where the first line of that name begins, and where the next one does.
+    fn place_of(&self, name: &str) -> Option<(usize, usize)> {
+        let mut from = self.start + 2;
+        while let Some(line) = self.head.get(from..).filter(|l| !l.is_empty()) {
+            // No line of ours holds another line end.
+            let to = from + memchr(b'\n', line)? + 1;
+            let spelled = line.get(..name.len())?;
+            if spelled.eq_ignore_ascii_case(name.as_bytes()) && line.get(name.len()) == Some(&b':') {
+                return Some((from, to));
+            }
+            from = to;
+        }
+        None
+    }
+
+    /// The CSeq number of a request; 0 before it is put.
+    pub fn cseq(&self) -> u32 {
+        let value = self.place_of("CSeq").and_then(|(from, to)| self.head.get(from + b"CSeq:".len()..to));
+        value.and_then(|v| CSeq::parse(v.trim_ascii())).map_or(0, |c| c.number)
+    }
+
+    /// The Request-URI; empty in a response.
+    pub fn uri(&self) -> &[u8] {
+        if self.status != 0 {
+            return &[];
+        }
+        let uri = self.start_line().get(self.method.as_bytes().len() + 1..).unwrap_or_default();
+        uri.strip_suffix(b" SIP/2.0").unwrap_or(uri)
+    }
+
+    pub fn content(&self) -> &Bytes {
+        &self.body
     }
 
     /// Appends a received line byte for byte. A Content-Length and a line without a name stay behind.

@@ -886,6 +886,14 @@ impl End<'_> {
         self.respond(&request, status, &to, "", "");
     }
 
+    /// As `answers_to`, with headers.
+    #[allow(dead_code)]
+    pub fn answers_request(&mut self, method: &str, status: u16, headers: &str) {
+        let request = self.request(method);
+        let to = text(request.value(Name::To).unwrap());
+        self.respond(&request, status, &to, headers, "");
+    }
+
     /// Answers an INVITE that another address got.
     pub fn answers_message(&mut self, request: &Message, status: u16, tag: &str, body: &str) {
         let to = text(request.value(Name::To).unwrap());

@@ -6,10 +6,12 @@ mod found;
 
 mod basic;
 mod cancel;
+mod digest;
 mod drain;
 mod dsl;
 mod escalation;
 mod failover;
+mod gate;
 mod handover;
 mod refusals;
 mod routes;

@@ -80,6 +80,17 @@ impl Leg {
         draft
     }
 
+    /// The CSeq number of a request that the stairwell sends once more, with credentials (RFC 3261 §22.2).
+    pub fn next_cseq(&mut self, used: Use) -> u32 {
+        match (used, self.dialog.as_mut()) {
+            (Use::Invite, _) | (_, None) => {
+                self.local_seq += 1;
+                self.local_seq
+            }
+            (_, Some(dialog)) => dialog.next_cseq(),
+        }
+    }
+
     /// A response to a request of ours. `invite`: the INVITE as it was sent.
     pub fn on_response(
         &mut self,
