@@ -99,7 +99,7 @@ impl World {
         let mut world = World { core: B2bua::new(config, [1; 32], 0, false, now), now, next_port: 10_000, mail: Vec::new() };
         world.drain();
         let at = |ip: &str| ip.parse().unwrap_or_else(|_| panic!("{ip}"));
-        let reach = vec![Reach { ip: at("203.0.113.2"), local: at("192.0.2.9") }];
+        let reach = vec![Reach { ip: at("203.0.113.2"), local: at("192.0.2.9"), at: None }];
         world.input(Input::Targets { name: TargetName("203.0.113.2".into()), result: Ok(reach) });
         world
     }

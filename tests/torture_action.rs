@@ -107,7 +107,7 @@ impl World {
         let mut world =
             World { core, now: START, next_port: 10_000, answers: Vec::new(), last: Bytes::new(), relayed: 0, closed: 0, serial: 0 };
         world.drain();
-        let reach = Reach { ip: "203.0.113.2".parse().unwrap(), local: "192.0.2.9".parse().unwrap() };
+        let reach = Reach { ip: "203.0.113.2".parse().unwrap(), local: "192.0.2.9".parse().unwrap(), at: None };
         world.input(Input::Targets { name: TargetName("synthflow.example".into()), result: Ok(vec![reach]) });
         world
     }

@@ -34,7 +34,9 @@ use crate::call::rules::Plan;
 use crate::call::rules::Refusal;
 use crate::call::rules::Resolve;
 use crate::call::rules::Situation;
+use crate::call::rules::Target;
 use crate::call::rules::TargetName;
+use crate::call::rules::TargetSpec;
 use crate::call::rules::Transport;
 use crate::call::rules::Verdict;
 use crate::dialog::Dialog;
@@ -153,6 +155,10 @@ impl std::fmt::Debug for Names<'_> {
 impl Resolve for Names<'_> {
     fn addresses(&self, name: &TargetName) -> Vec<IpAddr> {
         self.0.get(name).map(|all| all.iter().map(|r| r.ip).collect()).unwrap_or_default()
+    }
+
+    fn places(&self, spec: &TargetSpec) -> Vec<Target> {
+        self.0.get(&spec.name).map(|all| all.iter().filter_map(|r| r.target(spec)).collect()).unwrap_or_default()
     }
 }
 

@@ -12,8 +12,10 @@ use crate::call::anchor::MediaOrder;
 use crate::call::anchor::PortPair;
 use crate::call::escalation::Signal;
 use crate::call::escalation::SignalAnswer;
+use crate::call::rules::Lookup;
 use crate::call::rules::Target;
 use crate::call::rules::TargetName;
+use crate::call::rules::TargetSpec;
 use crate::call::rules::Transport;
 use crate::ids::AskId;
 use crate::ids::CallHandle;
@@ -49,6 +51,20 @@ pub enum LossReason {
 pub struct Reach {
     pub ip: IpAddr,
     pub local: IpAddr,
+    /// Transport and port, where SRV says them (RFC 3263 §4.2).
+    pub at: Option<(Transport, u16)>,
+}
+
+impl Reach {
+    /// What this is for that target: one with a port of its own has no use for SRV, others keep plain addresses as a last resort.
+    pub fn target(&self, spec: &TargetSpec) -> Option<Target> {
+        let (transport, port) = match (spec.lookup, self.at) {
+            (Lookup::Address, Some(_)) => return None,
+            (_, None) => (spec.transport, spec.port),
+            (Lookup::Service | Lookup::Naptr, Some(at)) => at,
+        };
+        Some(Target { transport, addr: SocketAddr::new(self.ip, port) })
+    }
 }
 
 /// Everything that can happen to us.

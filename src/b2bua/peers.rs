@@ -25,9 +25,10 @@ impl Standing {
         let ip = remote.ip().to_canonical();
         let (mut known, mut target) = (false, false);
         for spec in &config.synthflow.targets {
-            let hit = targets.get(&spec.name).is_some_and(|all| all.iter().any(|r| r.ip == ip));
-            known |= hit;
-            target |= hit && spec.port == remote.port();
+            for reach in targets.get(&spec.name).into_iter().flatten().filter(|r| r.ip == ip) {
+                known = true;
+                target |= reach.target(spec).is_some_and(|t| t.addr.port() == remote.port());
+            }
         }
         Standing { cxone: listed(&config.cxone.allow), synthflow: known || listed(&config.synthflow.allow), target }
     }

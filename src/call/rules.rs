@@ -51,6 +51,18 @@ pub struct TargetSpec {
     pub name: TargetName,
     pub port: u16,
     pub transport: Transport,
+    pub lookup: Lookup,
+}
+
+/// How the host of a target is looked up (RFC 3263 §4.1, §4.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// It has a port, or is an address: A and AAAA.
+    Address,
+    /// No port, but a transport: SRV.
+    Service,
+    /// Neither: NAPTR, then SRV.
+    Naptr,
 }
 
 /// One header line on its way from one leg to the other: the exact spelling of its name, its value without CR or LF.
@@ -266,4 +278,10 @@ pub struct Situation<'a> {
 /// The resolved names, as policy sees them.
 pub trait Resolve: std::fmt::Debug {
     fn addresses(&self, name: &TargetName) -> Vec<IpAddr>;
+
+    /// Where this target is, in order.
+    fn places(&self, spec: &TargetSpec) -> Vec<Target> {
+        let at = |ip| Target { transport: spec.transport, addr: SocketAddr::new(ip, spec.port) };
+        self.addresses(&spec.name).into_iter().map(at).collect()
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::call::rules::Lookup;
 use crate::call::rules::TargetSpec;
 use crate::call::rules::Transport;
 use crate::cli::CheckArgs;
@@ -170,6 +171,9 @@ fn synthflow(config: &Config, findings: &mut Findings) {
     let mut peers = Vec::new();
     for target in &config.synthflow.targets {
         let name = target_text(target);
+        if target.lookup != Lookup::Address {
+            findings.say("synthflow", format!("{name} has no port: serve looks for NAPTR and SRV records first"));
+        }
         match probe::resolve(&target.name.0, target.port) {
             Ok(ips) if !ips.is_empty() => {
                 let list: Vec<String> = ips.iter().map(ToString::to_string).collect();

@@ -1,5 +1,6 @@
 //! Synthflow's regions (facts.md §3.1).
 
+use crate::call::rules::Lookup;
 use crate::call::rules::TargetName;
 use crate::call::rules::TargetSpec;
 use crate::call::rules::Transport;
@@ -21,7 +22,7 @@ pub struct Region {
 impl Region {
     /// TCP, because an INVITE with context outgrows a datagram.
     pub fn target(&self) -> TargetSpec {
-        TargetSpec { name: TargetName(self.host.into()), port: SYNTHFLOW_PORT, transport: Transport::Tcp }
+        TargetSpec { name: TargetName(self.host.into()), port: SYNTHFLOW_PORT, transport: Transport::Tcp, lookup: Lookup::Address }
     }
 }
 

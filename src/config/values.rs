@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
+use crate::call::rules::Lookup;
 use crate::call::rules::TargetName;
 use crate::call::rules::TargetSpec;
 use crate::call::rules::Transport;
@@ -168,7 +169,7 @@ fn port(text: &str) -> Option<u16> {
     digits(text).and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0)
 }
 
-/// `sip:host[:port][;transport=udp|tcp]`. RFC 3263 §4.1: without a transport UDP; a name is looked up as A and AAAA.
+/// `sip:host[:port][;transport=udp|tcp]`. Without a port a name is looked up as RFC 3263 §4 says; what that leaves open is UDP and 5060.
 pub fn sip_target(text: &str) -> Result<TargetSpec, Bad> {
     let expected = "sip:HOST[:PORT][;transport=udp|tcp], as in \"sip:sip.us.synthflow.ai:32681;transport=tcp\"";
     let bad = |why: String| Bad::new(why, expected);
@@ -190,7 +191,13 @@ pub fn sip_target(text: &str) -> Result<TargetSpec, Bad> {
         Some(params) => sip_transport(params, expected)?,
         None => Transport::Udp,
     };
-    Ok(TargetSpec { name: TargetName(name), port, transport })
+    let has_port = !address.ends_with(']') && address.rsplit_once(':').is_some();
+    let lookup = match params {
+        _ if has_port || name.parse::<IpAddr>().is_ok() => Lookup::Address,
+        Some(_) => Lookup::Service,
+        None => Lookup::Naptr,
+    };
+    Ok(TargetSpec { name: TargetName(name), port, transport, lookup })
 }
 
 fn sip_transport(params: &str, expected: &str) -> Result<Transport, Bad> {
@@ -421,11 +428,16 @@ mod tests {
 
     #[test]
     fn a_target_has_a_host_and_defaults_to_udp_on_5060() {
-        let t = |name: &str, port, transport| Ok(TargetSpec { name: TargetName(name.into()), port, transport });
+        let found = |name: &str, port, transport, lookup| Ok(TargetSpec { name: TargetName(name.into()), port, transport, lookup });
+        let t = |name: &str, port, transport| found(name, port, transport, Lookup::Address);
         // RFC 3263 §4.1: with no transport parameter and a numeric host, or without NAPTR and SRV, UDP.
         assert_eq!(sip_target("sip:10.0.0.1"), t("10.0.0.1", 5060, Transport::Udp));
         assert_eq!(sip_target("sip:SIP.us.synthflow.ai:32681;transport=TCP"), t("sip.us.synthflow.ai", 32681, Transport::Tcp));
         assert_eq!(sip_target("sip:[2001:db8::1]:5070;transport=udp"), t("2001:db8::1", 5070, Transport::Udp));
+        assert_eq!(sip_target("sip:[2001:db8::1]"), t("2001:db8::1", 5060, Transport::Udp));
+        assert_eq!(sip_target("sip:example.com"), found("example.com", 5060, Transport::Udp, Lookup::Naptr));
+        assert_eq!(sip_target("sip:example.com;transport=tcp"), found("example.com", 5060, Transport::Tcp, Lookup::Service));
+        assert_eq!(sip_target("sip:example.com:5060"), t("example.com", 5060, Transport::Udp));
         for (text, problem) in [
             ("sip:bot@example.com", "no user part"),
             ("sips:example.com", "not in this version"),

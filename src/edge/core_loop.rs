@@ -333,7 +333,7 @@ impl<C: Core> Shell<C> {
 /// An address and ours towards it; `None` when there is no route.
 pub fn reach(ip: IpAddr) -> Option<Reach> {
     let ip = ip.to_canonical();
-    route_to(ip).map(|local| Reach { ip, local })
+    route_to(ip).map(|local| Reach { ip, local, at: None })
 }
 
 /// The shell, shared by the tasks of one thread. Never borrowed across an `await`.
@@ -614,7 +614,7 @@ mod tests {
             let entry = Entry::SignalSettled { call: CallHandle(1), outcome: "delivered" };
             assert_eq!(after(&desk, Action::Record { record: RecordId(4), entry }), ["Recorded { up_to: RecordId(4) }"]);
             let literal = after(&desk, Action::Resolve { query: QueryId(1), name: "127.0.0.1".into() });
-            assert_eq!(literal, ["Resolved { query: QueryId(1), result: Ok([Reach { ip: 127.0.0.1, local: 127.0.0.1 }]) }"]);
+            assert_eq!(literal, ["Resolved { query: QueryId(1), result: Ok([Reach { ip: 127.0.0.1, local: 127.0.0.1, at: None }]) }"]);
             let refused = after(&desk, Action::Resolve { query: QueryId(2), name: "x.invalid".into() });
             assert_eq!(refused, ["Resolved { query: QueryId(2), result: Err(\"too many names are being resolved\") }"]);
             let flow = Flow::Stream(ConnId(99));
@@ -677,7 +677,7 @@ mod tests {
         let (name, target) = (TargetName("sip.example".into()), "192.0.2.9:40000".parse().unwrap());
         assert!(!admission.admits(target));
         let ip = "192.0.2.9".parse().unwrap();
-        admission.learn(&name, &[Reach { ip, local: ip }]);
+        admission.learn(&name, &[Reach { ip, local: ip, at: None }]);
         assert!(admission.admits(target));
         assert!(admission.admits("[::ffff:192.0.2.9]:5060".parse().unwrap()));
         admission.learn(&name, &[]);

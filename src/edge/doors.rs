@@ -15,7 +15,6 @@ use crate::b2bua::io::Reply;
 use crate::call::anchor::MediaOrder;
 use crate::call::escalation::Signal;
 use crate::call::escalation::SignalAnswer;
-use crate::call::rules::TargetName;
 use crate::config::Config;
 use crate::edge::clock::Clock;
 use crate::edge::core_loop::Doors;
@@ -83,17 +82,16 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Starts the threads. `names` are kept resolved.
+    /// Starts the threads. The targets are kept resolved.
     pub fn start(
         config: &Config,
-        names: &[TargetName],
         inputs: &mpsc::Sender<Input>,
         clock: Clock,
         log: LogHandle,
         answers: Answers,
     ) -> Result<Outside, StartError> {
         let media = start_media(config, inputs.clone())?;
-        let resolver = ResolverHandle::start(names.to_vec(), config.dns_servers.clone(), inputs.clone())
+        let resolver = ResolverHandle::start(config.synthflow.targets.clone(), config.dns_servers.clone(), inputs.clone())
             .map_err(|e| StartError(format!("resolver: {e}")))?;
         let signals = &config.escalation;
         let cxone = if signals.accept_refer || signals.accept_bye || !signals.plain_bye_signal.is_empty() {

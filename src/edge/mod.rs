@@ -8,4 +8,5 @@ pub mod limits;
 pub mod media;
 pub mod resolver;
 pub mod serve;
+mod services;
 pub mod sip;

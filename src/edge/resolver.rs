@@ -22,8 +22,11 @@ use tokio::sync::mpsc;
 
 use crate::b2bua::io::Input;
 use crate::b2bua::io::Reach;
+use crate::call::rules::Lookup;
 use crate::call::rules::TargetName;
+use crate::call::rules::TargetSpec;
 use crate::edge::core_loop::reach;
+use crate::edge::services;
 use crate::ids::QueryId;
 
 /// Questions that wait for the resolver's thread.
@@ -33,16 +36,16 @@ const QUESTIONS_MAX: usize = 256;
 const QUESTIONS_AT_A_TIME_MAX: usize = 64;
 
 /// Addresses of one name that are used.
-const ADDRESSES_MAX: usize = 16;
+pub(super) const ADDRESSES_MAX: usize = 16;
 
 /// One question, all servers and tries together.
-const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A shorter TTL is not believed.
 const REFRESH_MIN: Duration = Duration::from_secs(5);
 
 /// A longer TTL is not waited for.
-const REFRESH_MAX: Duration = Duration::from_secs(300);
+pub(super) const REFRESH_MAX: Duration = Duration::from_secs(300);
 
 /// After a failure: the first pause; it doubles up to `RETRY_MAX`.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -57,10 +60,10 @@ pub struct ResolverHandle {
 
 impl ResolverHandle {
     /// Starts the thread. It ends when the handle and all its clones are dropped.
-    pub fn start(names: Vec<TargetName>, servers: Vec<SocketAddr>, inputs: mpsc::Sender<Input>) -> io::Result<ResolverHandle> {
+    pub fn start(targets: Vec<TargetSpec>, servers: Vec<SocketAddr>, inputs: mpsc::Sender<Input>) -> io::Result<ResolverHandle> {
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("resolver".into()).spawn(move || runtime.block_on(run(names, servers, asked, inputs)))?;
+        std::thread::Builder::new().name("resolver".into()).spawn(move || runtime.block_on(run(targets, servers, asked, inputs)))?;
         Ok(ResolverHandle { questions })
     }
 
@@ -71,14 +74,17 @@ impl ResolverHandle {
 }
 
 async fn run(
-    names: Vec<TargetName>,
+    targets: Vec<TargetSpec>,
     servers: Vec<SocketAddr>,
     mut asked: mpsc::Receiver<(QueryId, CompactString)>,
     inputs: mpsc::Sender<Input>,
 ) {
     let names_to_addresses = Arc::new(Names::new(servers));
-    for name in names {
-        tokio::spawn(keep(names_to_addresses.clone(), name, inputs.clone()));
+    for (i, spec) in targets.iter().enumerate() {
+        if targets.iter().take(i).all(|earlier| earlier.name != spec.name) {
+            let specs = targets.iter().filter(|t| t.name == spec.name).cloned().collect();
+            tokio::spawn(keep(names_to_addresses.clone(), spec.name.clone(), specs, inputs.clone()));
+        }
     }
     let at_a_time = Arc::new(Semaphore::new(QUESTIONS_AT_A_TIME_MAX));
     while let Some((query, name)) = asked.recv().await {
@@ -93,11 +99,11 @@ async fn run(
 }
 
 /// Keeps one configured name resolved for as long as somebody listens.
-async fn keep(names: Arc<Names>, name: TargetName, inputs: mpsc::Sender<Input>) {
+async fn keep(names: Arc<Names>, name: TargetName, specs: Vec<TargetSpec>, inputs: mpsc::Sender<Input>) {
     let mut retry = RETRY_MIN;
     let mut said: Option<Result<Vec<Reach>, String>> = None;
     loop {
-        let resolved = names.resolve(&name.0).await;
+        let resolved = names.locate(&name.0, &specs).await;
         let pause = match &resolved {
             Ok((_, until)) => {
                 retry = RETRY_MIN;
@@ -126,7 +132,11 @@ async fn keep(names: Arc<Names>, name: TargetName, inputs: mpsc::Sender<Input>) 
 fn say(name: &TargetName, result: &Result<Vec<Reach>, String>) {
     match result {
         Ok(reached) => {
-            let ips: Vec<String> = reached.iter().map(|r| r.ip.to_string()).collect();
+            let text = |r: &Reach| match r.at {
+                Some((transport, port)) => format!("{}/{}", SocketAddr::new(r.ip, port), transport.as_str()),
+                None => r.ip.to_string(),
+            };
+            let ips: Vec<String> = reached.iter().map(text).collect();
             tracing::info!(host = %name.0, addresses = ips.join(","), "target.resolved");
         }
         Err(why) => tracing::warn!(host = %name.0, why, "target.unresolved"),
@@ -154,6 +164,28 @@ impl Names {
 
     fn dns(&self) -> Result<TokioResolver, String> {
         self.dns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A configured name: by its services where a target asks for them, by its addresses where one has a port or there are no services.
+    async fn locate(&self, name: &str, specs: &[TargetSpec]) -> Result<(Vec<Reach>, Instant), String> {
+        let (mut found, mut until) = (Vec::new(), Instant::now() + REFRESH_MAX);
+        for spec in specs.iter().filter(|s| s.lookup != Lookup::Address) {
+            let (reached, valid) = services::locate(&self.dns()?, spec).await?;
+            found.extend(reached);
+            until = until.min(valid);
+        }
+        if found.is_empty() || specs.iter().any(|s| s.lookup == Lookup::Address) {
+            let (reached, valid) = self.resolve(name).await?;
+            found.extend(reached);
+            until = until.min(valid);
+        }
+        let mut each_once: Vec<Reach> = Vec::new();
+        for reach in found {
+            if !each_once.contains(&reach) {
+                each_once.push(reach);
+            }
+        }
+        Ok((each_once, until))
     }
 
     /// Addresses that this host has a route to, IPv4 first, and until when they hold.
@@ -208,10 +240,12 @@ fn no_server(error: impl std::fmt::Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::rules::Transport;
+    use crate::policy::samples::spec;
 
     fn first_target(name: &str, servers: Vec<SocketAddr>) -> Result<Vec<Reach>, String> {
         let (inputs, mut heard) = mpsc::channel(4);
-        let _handle = ResolverHandle::start(vec![TargetName(name.into())], servers, inputs).unwrap();
+        let _handle = ResolverHandle::start(vec![spec(name, 5060, Transport::Udp)], servers, inputs).unwrap();
         match heard.blocking_recv().unwrap() {
             Input::Targets { name: heard, result } => {
                 assert_eq!(heard.0, name);
@@ -224,7 +258,7 @@ mod tests {
     #[test]
     fn a_literal_needs_no_name_server() {
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
-        assert_eq!(first_target("127.0.0.1", Vec::new()), Ok(vec![Reach { ip: loopback, local: loopback }]));
+        assert_eq!(first_target("127.0.0.1", Vec::new()), Ok(vec![Reach { ip: loopback, local: loopback, at: None }]));
     }
 
     #[test]

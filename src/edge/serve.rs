@@ -250,7 +250,7 @@ async fn serve<C: Core>(
 
     let (inputs, heard) = mpsc::channel(INPUTS_WAITING_MIN.max(config.node.max_calls.saturating_mul(INPUTS_PER_CALL_MAX)));
     let answers = Answers::default();
-    let doors = Outside::start(&config, &names, &inputs, clock, log.clone(), answers.clone())?;
+    let doors = Outside::start(&config, &inputs, clock, log.clone(), answers.clone())?;
     drop(inputs);
 
     let udp_ids: Vec<ListenerId> = sockets.udp.iter().map(|p| p.id).collect();

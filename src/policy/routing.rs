@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 use std::net::Ipv6Addr;
-use std::net::SocketAddr;
 
 use compact_str::CompactString;
 
+use crate::call::rules::Lookup;
 use crate::call::rules::PlannedTarget;
 use crate::call::rules::Resolve;
-use crate::call::rules::Target;
 use crate::call::rules::TargetSpec;
 use crate::call::rules::Transport;
 
@@ -19,8 +18,7 @@ pub const TARGETS_MAX: usize = 16;
 pub fn targets(specs: &[TargetSpec], resolve: &dyn Resolve) -> Vec<PlannedTarget> {
     let mut planned: Vec<PlannedTarget> = Vec::new();
     for spec in specs {
-        for ip in resolve.addresses(&spec.name) {
-            let target = Target { transport: spec.transport, addr: SocketAddr::new(ip, spec.port) };
+        for target in resolve.places(spec) {
             if planned.len() < TARGETS_MAX && planned.iter().all(|p| p.target != target) {
                 planned.push(PlannedTarget { target, uri_host: uri_host(spec) });
             }
@@ -38,7 +36,9 @@ pub fn uri_host(spec: &TargetSpec) -> CompactString {
     // Writing to a string cannot fail.
     let _ = match bare.parse::<Ipv6Addr>() {
         Ok(ip) => write!(text, "[{ip}]:{}", spec.port),
-        Err(_) => write!(text, "{name}:{}", spec.port),
+        Err(_) if spec.lookup == Lookup::Address => write!(text, "{name}:{}", spec.port),
+        // RFC 3263 §4: what was looked up is not written into the URI.
+        Err(_) => write!(text, "{name}"),
     };
     if spec.transport != Transport::Udp {
         text.push_str(";transport=");

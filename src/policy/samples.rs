@@ -10,6 +10,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::call::anchor::Latch;
+use crate::call::rules::Lookup;
 use crate::call::rules::OnBotLost;
 use crate::call::rules::OnFailure;
 use crate::call::rules::Resolve;
@@ -169,7 +170,7 @@ pub fn patterns(list: &[&str]) -> Vec<NamePattern> {
 }
 
 pub fn spec(name: &str, port: u16, transport: Transport) -> TargetSpec {
-    TargetSpec { name: TargetName(name.into()), port, transport }
+    TargetSpec { name: TargetName(name.into()), port, transport, lookup: Lookup::Address }
 }
 
 /// Resolved names.

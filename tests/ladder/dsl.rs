@@ -260,13 +260,13 @@ impl Ladder {
     /// What the callee's name resolves to.
     pub fn resolve(&mut self, ips: &[&str]) {
         let local: IpAddr = US.parse().unwrap();
-        let reach = ips.iter().map(|ip| Reach { ip: ip.parse().unwrap(), local }).collect();
+        let reach = ips.iter().map(|ip| Reach { ip: ip.parse().unwrap(), local, at: None }).collect();
         self.input(Input::Targets { name: TargetName("synthflow.example".into()), result: Ok(reach) });
     }
 
     /// The callee's name resolves to one address, which sees us as `local`.
     pub fn resolve_at(&mut self, ip: &str, local: &str) {
-        let reach = vec![Reach { ip: ip.parse().unwrap(), local: local.parse().unwrap() }];
+        let reach = vec![Reach { ip: ip.parse().unwrap(), local: local.parse().unwrap(), at: None }];
         self.input(Input::Targets { name: TargetName("synthflow.example".into()), result: Ok(reach) });
     }
 
@@ -480,7 +480,7 @@ impl Ladder {
             Action::Resolve { query, name } => {
                 self.story(&format!("                    ? {name}"));
                 let local: IpAddr = US.parse().unwrap();
-                let found = self.names.iter().find(|(n, _)| *n == name).map(|(_, ip)| vec![Reach { ip: *ip, local }]);
+                let found = self.names.iter().find(|(n, _)| *n == name).map(|(_, ip)| vec![Reach { ip: *ip, local, at: None }]);
                 inputs.push(Input::Resolved { query, result: found.ok_or_else(|| "no such name".into()) });
             }
         }

@@ -127,7 +127,11 @@ fn a_fallback_target_is_tried_when_the_first_is_silent() {
     l.resolve(&["203.0.113.7"]);
     l.input(backchannel::b2bua::io::Input::Targets {
         name: backchannel::call::rules::TargetName("203.0.113.2".into()),
-        result: Ok(vec![backchannel::b2bua::io::Reach { ip: "203.0.113.2".parse().unwrap(), local: crate::dsl::US.parse().unwrap() }]),
+        result: Ok(vec![backchannel::b2bua::io::Reach {
+            ip: "203.0.113.2".parse().unwrap(),
+            local: crate::dsl::US.parse().unwrap(),
+            at: None,
+        }]),
     });
     l.caller().invites();
     l.caller().gets(100);
@@ -170,5 +174,30 @@ fn timer_b_without_any_answer_is_a_408() {
     l.caller().gets(408);
     assert_eq!(l.now().as_secs(), 32);
     l.caller().acks_refusal();
+    l.all_is_over();
+}
+
+#[test]
+fn services_of_a_name_are_tried_in_their_order_with_their_ports_and_the_uri_keeps_the_name() {
+    let mut l = Ladder::replacing(&[("synthflow.example:5080", "synthflow.example")]);
+    let at = |ip: &str, port| backchannel::b2bua::io::Reach {
+        ip: ip.parse().unwrap(),
+        local: crate::dsl::US.parse().unwrap(),
+        at: Some((backchannel::call::rules::Transport::Udp, port)),
+    };
+    l.input(backchannel::b2bua::io::Input::Targets {
+        name: backchannel::call::rules::TargetName("synthflow.example".into()),
+        result: Ok(vec![at("203.0.113.7", 5070), at("203.0.113.2", 5080)]),
+    });
+    l.caller().invites();
+    l.caller().gets(100);
+    let first = l.take_for("203.0.113.7:5070").unwrap();
+    assert_eq!(first.uri(), b"sip:+12065551234@synthflow.example");
+    l.after(Duration::from_secs(4));
+    while l.take_for("203.0.113.7:5070").is_some() {}
+    l.callee().gets("INVITE");
+    answered_by_the_second(&mut l);
+    l.after(Duration::from_secs(40));
+    while l.take_for("203.0.113.7:5070").is_some() {}
     l.all_is_over();
 }

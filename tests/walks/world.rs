@@ -298,7 +298,7 @@ impl World {
 
     fn set_the_stage(&mut self) {
         for (name, ip) in [("synthflow.example", "203.0.113.2"), ("second.example", "203.0.113.3")] {
-            let reach = Reach { ip: ip.parse().unwrap(), local: US.parse().unwrap() };
+            let reach = Reach { ip: ip.parse().unwrap(), local: US.parse().unwrap(), at: None };
             let input = Input::Targets { name: TargetName(name.into()), result: Ok(vec![reach]) };
             let late = if self.habits.late_targets { Duration::from_secs(5) } else { Duration::ZERO };
             self.after(late, Event::Input(input));
@@ -630,7 +630,7 @@ impl World {
     fn resolve(&mut self, query: QueryId, name: &str) {
         let ip: IpAddr = "203.0.113.2".parse().unwrap();
         let found = !name.contains("never");
-        let result = if found { Ok(vec![Reach { ip, local: US.parse().unwrap() }]) } else { Err("no such name".to_owned()) };
+        let result = if found { Ok(vec![Reach { ip, local: US.parse().unwrap(), at: None }]) } else { Err("no such name".to_owned()) };
         let at = self.dice.ms(0, if self.dice.0.is_multiple_of(3) { 4_000 } else { 20 });
         self.after(at, Event::Input(Input::Resolved { query, result }));
     }
