@@ -75,6 +75,7 @@ allow = ["198.51.100.1"]
 [escalation]
 accept = []
 [synthflow]
+options_interval = "0"
 target = "sip:203.0.113.2:5080"
 "#;
 

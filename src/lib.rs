@@ -51,6 +51,8 @@ pub mod call;
 
 pub mod policy;
 
+pub mod trunk;
+
 pub mod b2bua;
 
 pub mod edge;

@@ -54,6 +54,7 @@ client_secret = "s3cret"
 access_key_id = "key"
 access_key_secret = "keysecret"
 [synthflow]
+options_interval = "0"
 target = "sip:synthflow.example:5080"
 "#;
 

@@ -144,7 +144,7 @@ impl Rate {
 }
 
 /// The resolved names, as policy sees them.
-struct Names<'a>(&'a Map<TargetName, Vec<Reach>>);
+pub(super) struct Names<'a>(pub(super) &'a Map<TargetName, Vec<Reach>>);
 
 impl std::fmt::Debug for Names<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -237,6 +237,7 @@ impl B2bua {
     }
 
     fn start_call(&mut self, mut arrival: Arrival<'_>, mut plan: Plan, now: Time) {
+        self.trunk.usable(&mut plan.targets);
         let hops = self.hops(&plan);
         let callee_v6 = hops.first().is_some_and(|h| h.target.addr.is_ipv6());
         let pairs = (self.ledger.take(arrival.v6), self.ledger.take(callee_v6));

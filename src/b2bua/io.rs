@@ -26,6 +26,7 @@ use crate::ids::RecordId;
 use crate::ids::Side;
 use crate::report::CallEvent;
 use crate::time::Time;
+use crate::trunk::Change;
 use crate::wire::message::FrameError;
 
 /// Transport, local and remote address (RFC 5626 §2): where a message came from, or where it leaves.
@@ -225,6 +226,8 @@ pub enum Action {
         remote: SocketAddr,
         why: &'static str,
     },
+    /// A target of Synthflow's went down or came up: for a log line.
+    Trunk(Change),
     /// Draining and no call is left.
     Drained,
 }

@@ -11,6 +11,7 @@ mod outbound;
 mod peers;
 mod places;
 pub mod ports;
+mod probes;
 mod screen;
 pub mod timers;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::b2bua::ports::Ledger;
 use crate::b2bua::timers::Owner;
 use crate::b2bua::timers::Wheel;
 use crate::call::escalation::Marker;
+use crate::call::rules::Target;
 use crate::call::rules::TargetName;
 use crate::config::Config;
 use crate::ids::AskId;
@@ -61,6 +63,7 @@ use crate::time::Time;
 use crate::transaction::MergeKey;
 use crate::transaction::ServerKey;
 use crate::transaction::Timers;
+use crate::trunk::Trunk;
 use crate::wire::auth::Session;
 
 /// A keyed map: what a peer chooses can not make its buckets collide. Never iterated: its order would differ between runs.
@@ -120,6 +123,9 @@ pub struct B2bua {
     /// By branch and "is it a CANCEL" (RFC 3261 §17.1.3: method of the CSeq).
     branches: Map<(Box<[u8]>, bool), ClientTxId>,
     gate: Gate,
+    trunk: Trunk,
+    /// OPTIONS of ours under way.
+    probes: Map<ClientTxId, Target>,
     /// Nonces of Synthflow's, to be used again.
     nonces: Map<Challenger, Session>,
     /// Ordered, so that a walk over all calls is the same in every run.
@@ -165,6 +171,8 @@ impl B2bua {
             clients: Map::with_hasher(hasher.clone()),
             branches: Map::with_hasher(hasher.clone()),
             gate,
+            trunk: Trunk::new(config.synthflow.options_interval),
+            probes: Map::with_hasher(hasher.clone()),
             nonces: Map::with_hasher(hasher.clone()),
             calls: BTreeMap::new(),
             owners: Map::with_hasher(hasher.clone()),
@@ -201,6 +209,7 @@ impl B2bua {
                     && !reach.is_empty()
                 {
                     self.targets.insert(name, reach);
+                    self.watch_targets(now);
                 }
             }
             Input::Resolved { query, result } => self.on_resolved(query, result, now),
@@ -230,6 +239,7 @@ impl B2bua {
                 }
                 Owner::Drain => self.on_drain_deadline(now),
                 Owner::House => {}
+                Owner::Trunk => self.probe_targets(now),
             }
             self.settle(now);
         }

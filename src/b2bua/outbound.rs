@@ -280,6 +280,7 @@ impl B2bua {
                     }
                 }
                 client::Out::Expired(_) => {
+                    self.target_failed(tx, "no answer to a call");
                     let owner = self.clients.get(&tx).and_then(|e| e.owner.filter(|_| e.fate == Fate::Wanted));
                     self.no_response(tx, owner, 408, "no final answer within 64*T1".into());
                 }
@@ -304,6 +305,7 @@ impl B2bua {
     }
 
     pub(super) fn deliver(&mut self, tx: ClientTxId, response: &Message, now: Time) {
+        self.heard_of_target(tx, response, now);
         let Some(entry) = self.clients.get_mut(&tx) else { return };
         let (owner, wanted) = (entry.owner, entry.fate == Fate::Wanted);
         let request = entry.machine.request().clone();
@@ -333,6 +335,7 @@ impl B2bua {
     }
 
     pub(super) fn no_response(&mut self, tx: ClientTxId, owner: Option<ClientOwner>, status: u16, why: String) {
+        self.probe_failed(tx, &why);
         if let Some(owner) = owner {
             self.later.push_back(Later::NoResponse { owner, tx, status, why });
         }
@@ -439,6 +442,10 @@ impl B2bua {
                 continue;
             }
             let owner = entry.owner.filter(|_| entry.fate == Fate::Wanted);
+            if !written {
+                self.target_failed(tx, why);
+            }
+            let Some(entry) = self.clients.get_mut(&tx) else { continue };
             let mut wants = Vec::new();
             if written && owner.is_some_and(|o| o.used == Use::Invite) {
                 entry.fate = Fate::CancelDue;

@@ -27,6 +27,8 @@ pub enum Owner {
     Drain,
     /// Flows, queries, parked requests.
     House,
+    /// Probes of the targets.
+    Trunk,
 }
 
 /// Every deadline of the core, with lazy cancel: each owner has at most one live deadline, told apart by generation.

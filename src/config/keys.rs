@@ -93,7 +93,7 @@ pub const KEYS: &[Key] = &[
     key("synthflow.realm", r#""""#),
     later("synthflow.register", "false"),
     later("synthflow.accept_register", "false"),
-    later("synthflow.options_interval", r#""30s""#),
+    key("synthflow.options_interval", r#""30s""#),
     key("synthflow.number", r#""""#),
     free("synthflow.number_map", "{}"),
     key("synthflow.codecs", r#"["PCMU", "PCMA", "opus", "telephone-event"]"#),

@@ -185,6 +185,8 @@ pub struct Synthflow {
     pub password: Secret,
     /// Empty: any.
     pub realm: String,
+    /// Zero: off.
+    pub options_interval: Duration,
 }
 
 /// Text with `{words}`, parsed and checked when the configuration is read.

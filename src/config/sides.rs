@@ -216,6 +216,7 @@ pub(super) fn synthflow(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Synthflow
         username,
         password,
         realm: credential(tree, "synthflow.realm"),
+        options_interval: tree.duration_or_off("synthflow.options_interval", Duration::from_secs(1)..=60 * MINUTE),
     }
 }
 

@@ -41,6 +41,7 @@ use crate::ids::QueryId;
 use crate::ids::Side;
 use crate::report::CallEvent;
 use crate::time::Time;
+use crate::trunk::Change;
 
 /// Inputs of other threads handled in a row before sockets get their turn.
 const INPUTS_IN_A_ROW_MAX: usize = 64;
@@ -293,6 +294,7 @@ impl<C: Core> Shell<C> {
             Action::Answer { ask, reply } => self.doors.answer(ask, reply),
             Action::Report(event) => self.doors.report(event),
             Action::Dropped { remote, why } => self.drops.say(remote, why, now),
+            Action::Trunk(change) => say_trunk(&change),
             Action::Drained => {
                 self.drained = true;
                 self.done.notify_one();
@@ -327,6 +329,16 @@ impl<C: Core> Shell<C> {
             Err(_) => Err("too many names are being resolved".to_owned()),
         };
         self.inbox.push_back(Input::Resolved { query, result });
+    }
+}
+
+/// Once per change.
+fn say_trunk(change: &Change) {
+    let (target, transport, why) = (change.target.addr, change.target.transport.as_str(), change.why.as_str());
+    if change.up {
+        tracing::info!(%target, transport, why, "trunk.up");
+    } else {
+        tracing::warn!(%target, transport, why, "trunk.down");
     }
 }
 

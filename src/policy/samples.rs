@@ -79,6 +79,7 @@ pub fn test_config() -> Config {
             username: String::new(),
             password: Secret::default(),
             realm: String::new(),
+            options_interval: Duration::from_secs(30),
         },
         x_ei: XEi { s: header("X-Synthflow-Call-Id"), e: word(Piece::ContactId), o: word(Piece::Diversion) },
         headers: Headers {

@@ -100,6 +100,8 @@ pub struct Ladder {
     pub drained: bool,
     pub drained_times: u32,
     pub dropped: Vec<&'static str>,
+    /// Targets that went down or came up.
+    pub changes: Vec<backchannel::trunk::Change>,
     story: String,
     caller: Party,
     callee: Party,
@@ -141,6 +143,7 @@ access_key_id = "key"
 access_key_secret = "keysecret"
 [synthflow]
 target = "sip:synthflow.example:5080"
+options_interval = "0"
 [escalation.queues]
 billing = "billing"
 "+12065550100" = "support"
@@ -211,6 +214,7 @@ impl Ladder {
             drained: false,
             drained_times: 0,
             dropped: Vec::new(),
+            changes: Vec::new(),
             story: String::new(),
             caller: party(CALLER, "caller"),
             callee: party(CALLEE, "callee"),
@@ -471,6 +475,7 @@ impl Ladder {
                 self.dials.push((conn, target.addr));
             }
             Action::Dropped { why, .. } => self.dropped.push(why),
+            Action::Trunk(change) => self.changes.push(change),
             Action::Drained => {
                 self.drained = true;
                 self.drained_times += 1;

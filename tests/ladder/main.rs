@@ -13,6 +13,7 @@ mod escalation;
 mod failover;
 mod gate;
 mod handover;
+mod probes;
 mod refusals;
 mod routes;
 mod session;

@@ -162,6 +162,7 @@ timeout = "1s"
 settle = "500ms"
 deadline = "3s"
 [synthflow]
+options_interval = "0"
 target = "sip:{callee}:{SIP_PORT};transport={transport}"
 allow = ["{callee}"]
 [escalation.queues]

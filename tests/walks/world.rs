@@ -62,6 +62,7 @@ client_secret = "s3cret"
 access_key_id = "key"
 access_key_secret = "keysecret"
 [synthflow]
+options_interval = "0"
 target = "TARGET"
 FALLBACK
 [escalation]
@@ -466,7 +467,7 @@ impl World {
                 }
                 self.watch.reported(&event);
             }
-            Action::Answer { .. } | Action::Dropped { .. } | Action::Drained => {}
+            Action::Answer { .. } | Action::Dropped { .. } | Action::Trunk(_) | Action::Drained => {}
         }
     }
 
