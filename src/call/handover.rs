@@ -295,7 +295,9 @@ impl Call {
 
     fn settled(&mut self, outcome: &Outcome, cx: &mut Cx<'_>) {
         let State::Escalating(h) = std::mem::replace(&mut self.state, State::Bridged) else { return };
-        self.report_settled(outcome, &h, h.escalation.why(), cx);
+        // Of a first try that was taken, `escalation.answer` has said all there is.
+        let why = if *outcome == Outcome::Delivered && h.escalation.tries() == 1 { "" } else { h.escalation.why() };
+        self.report_settled(outcome, &h, why, cx);
         match outcome {
             Outcome::Delivered | Outcome::Presumed => self.succeeded(h.ask.by, cx),
             Outcome::Failed { .. } => self.failed(Past::Failed, h.ask.by, cx),
