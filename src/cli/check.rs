@@ -19,6 +19,7 @@ use crate::config::Allow;
 use crate::config::Config;
 use crate::config::Loaded;
 use crate::config::NamePattern;
+use crate::config::UnknownQueue;
 use crate::config::errors::ConfigErrors;
 use crate::config::ports;
 use crate::config::values::is_private;
@@ -306,7 +307,12 @@ fn escalation(config: &Config, findings: &mut Findings) {
         findings.say("escalation", format!("{asked} goes to queue {queue}"));
     }
     let default = if escalation.default_queue.is_empty() { "escalate" } else { &escalation.default_queue };
-    findings.say("escalation", format!("no queue named: p1 is {default}; unknown queue: {:?}", escalation.unknown_queue));
+    let unknown = match escalation.unknown_queue {
+        UnknownQueue::Default => "the same",
+        UnknownQueue::Pass => "passed as it is",
+        UnknownQueue::Refuse => "refused when a REFER names it, else the same",
+    };
+    findings.say("escalation", format!("no queue named: p1 is {default}; an unknown queue: {unknown}"));
     for (name, template) in &escalation.params {
         findings.say("escalation", format!("{name} = {template}"));
     }
