@@ -158,7 +158,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    tracing::error!(%error, "media poll");
+                    tracing::error!(%error, "media.poll_failed");
                     thread::sleep(Duration::from_millis(10));
                 }
             }
@@ -271,7 +271,7 @@ impl Worker {
             Ask::Order { call, side, order } => {
                 let place = self.places.get(&call).copied();
                 let Some((place, live)) = place.and_then(|at| Some((at, self.calls.get_mut(at)?.as_mut()?))) else {
-                    return tracing::debug!(call = call.0, ?side, ?order, "a media order for a call that is not open");
+                    return tracing::debug!(call = call.0, ?side, ?order, "media.order_for_nobody");
                 };
                 match order {
                     MediaOrder::Aim { peer } => live.relay.aim(side, peer, self.now),
