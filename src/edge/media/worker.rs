@@ -7,9 +7,6 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
-use std::time::Instant;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use mio::Events;
 use mio::Poll;
@@ -28,6 +25,7 @@ use crate::call::anchor::PortPair;
 use crate::call::anchor::relay::Port;
 use crate::call::anchor::relay::Relay;
 use crate::call::anchor::relay::Route;
+use crate::edge::clock::Clock;
 use crate::ids::CallHandle;
 use crate::ids::Side;
 use crate::time::Time;
@@ -56,23 +54,6 @@ const FLUSH_PACKETS_MAX: usize = 1_024;
 
 type OnEvent = Box<dyn Fn(CallHandle, Side, MediaEvent) + Send>;
 type OnBound = Box<dyn Fn(Vec<PortPair>, bool) + Send>;
-
-/// Wall clock at start plus monotonic time since (house.md §3).
-struct Clock {
-    base: Time,
-    start: Instant,
-}
-
-impl Clock {
-    fn start() -> Clock {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { base: Time::from_micros(0) + wall, start: Instant::now() }
-    }
-
-    fn now(&self) -> Time {
-        self.base + self.start.elapsed()
-    }
-}
 
 /// A call, and which slots its sides have.
 struct LiveCall {
