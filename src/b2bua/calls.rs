@@ -277,7 +277,6 @@ impl B2bua {
         let local = arrival.source.local.ip();
         let callee_local = hops.first().map_or(local, |h| self.local_towards(h.target.addr.ip()));
         Start {
-            id: arrival.id.clone(),
             invite: exact(arrival.invite),
             offer: arrival.offer.take(),
             invite_tx: arrival.tx,

@@ -77,7 +77,7 @@ impl B2bua {
         }
     }
 
-    /// A stream that lost its framing: what came is answered 400 when it can be, and the stream is closed (research §5.3).
+    /// A stream that lost its framing: what came is answered 400 when it can be, and the stream is closed.
     pub(super) fn on_broken(&mut self, flow: Flow, remote: SocketAddr, local: SocketAddr, why: &FrameError, head: Bytes, now: Time) {
         self.actions.push_back(Action::Dropped { remote, why: why.why });
         if !self.standing(remote, true).is_stranger()
@@ -162,7 +162,7 @@ impl B2bua {
         if wants.contains(&server::Out::Ack) {
             self.on_ack(request, source, now);
         }
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
     }
 
     /// The ACK to a 2xx belongs to the dialog (RFC 3261 §13.3.1.4).
@@ -276,7 +276,7 @@ impl B2bua {
         if reply.status >= 200 {
             entry.request = None;
         }
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
     }
 
     /// The last chance of a request whose call is over.
@@ -298,7 +298,7 @@ impl B2bua {
         let Some(last) = entry.machine.last().cloned() else { return };
         let mut wants = Vec::new();
         entry.machine.respond(200, last, now, &mut wants);
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
     }
 
     /// Answers without keeping state (RFC 3261 §8.2.7): for what is not worth any.
@@ -320,13 +320,13 @@ impl B2bua {
         let Some(entry) = self.servers.get_mut(&tx) else { return };
         let mut wants = Vec::new();
         entry.machine.on_timeout(now, &mut wants);
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
     }
 
-    fn run_server(&mut self, tx: ServerTxId, wants: Vec<server::Out>, now: Time) {
+    fn run_server(&mut self, tx: ServerTxId, wants: Vec<server::Out>) {
         for want in wants {
             match want {
-                server::Out::Send(bytes) => self.send_response(tx, bytes, now),
+                server::Out::Send(bytes) => self.send_response(tx, bytes),
                 server::Out::Expired(_) => {
                     if let Some((call, side)) = self.servers.get(&tx).and_then(|e| e.owner) {
                         self.later.push_back(Later::Unacknowledged { call, side });
@@ -342,13 +342,13 @@ impl B2bua {
     }
 
     /// RFC 3261 §18.2.2: on the connection of the request; when that is gone, on a new one to where the Via says.
-    fn send_response(&mut self, tx: ServerTxId, bytes: Bytes, now: Time) {
+    fn send_response(&mut self, tx: ServerTxId, bytes: Bytes) {
         let Some(entry) = self.servers.get(&tx) else { return };
         let (mut flow, via_addr) = (entry.flow, entry.via_addr);
         if let Flow::Stream(conn) = flow
             && self.flows.conn(conn).is_none()
         {
-            flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: via_addr }, now));
+            flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: via_addr }));
             if let Some(entry) = self.servers.get_mut(&tx) {
                 entry.flow = flow;
             }

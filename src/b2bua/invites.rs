@@ -46,7 +46,7 @@ impl B2bua {
 
     pub(super) fn send_ack(&mut self, invite: ClientTxId, draft: &Draft, target: Target, side: Side, tag: Box<[u8]>, now: Time) {
         let flow = match target.transport {
-            Transport::Tcp => Some(Flow::Stream(self.stream_to(target, now))),
+            Transport::Tcp => Some(Flow::Stream(self.stream_to(target))),
             Transport::Udp => self.flows.udp(target.addr),
         };
         if let Some(flow) = flow {
@@ -141,7 +141,7 @@ impl B2bua {
         let Some(entry) = self.clients.get_mut(&tx) else { return false };
         if let Some((_, flow, bytes)) = entry.acks.iter().find(|(t, ..)| *t == tag) {
             let (flow, remote, bytes) = (*flow, entry.remote, bytes.clone());
-            let flow = self.revived(flow, remote, now);
+            let flow = self.revived(flow, remote);
             self.trace_ack(tx, &bytes, now);
             self.actions.push_back(Action::Send { flow, bytes });
             return false;

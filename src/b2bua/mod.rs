@@ -146,7 +146,7 @@ impl B2bua {
             timers,
             limits: Limits::default(),
             report_messages,
-            wheel: Wheel::new(now),
+            wheel: Wheel::new(),
             ledger: Ledger::new(),
             flows: Flows::new(&config, hasher.clone()),
             targets: Map::with_hasher(hasher.clone()),
@@ -183,7 +183,7 @@ impl B2bua {
             Input::Sip { flow, remote, local, bytes } => self.on_sip(flow, remote, local, bytes, now),
             Input::Broken { flow, remote, local, why, head } => self.on_broken(flow, remote, local, &why, head, now),
             Input::Listening { listener, transport, local } => self.flows.listening(listener, transport, local),
-            Input::FlowUp { conn, local, remote, dialled } => self.on_flow_up(conn, local, remote, dialled, now),
+            Input::FlowUp { conn, local, remote, dialled: _ } => self.on_flow_up(conn, local, remote, now),
             Input::FlowLost { flow, why } => self.on_flow_lost(flow, &why, now),
             Input::Targets { name, result } => {
                 if let Ok(reach) = result
@@ -218,7 +218,6 @@ impl B2bua {
                     self.bind_ahead();
                 }
                 Owner::Drain => self.on_drain_deadline(now),
-                Owner::House => {}
             }
             self.settle(now);
         }

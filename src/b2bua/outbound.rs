@@ -138,7 +138,7 @@ impl B2bua {
         }
         match target.transport {
             Transport::Tcp => {
-                let flow = Flow::Stream(self.stream_to(target, now));
+                let flow = Flow::Stream(self.stream_to(target));
                 self.start_client(out, flow, Way::Direct, now);
             }
             Transport::Udp => {
@@ -146,7 +146,7 @@ impl B2bua {
                 if self.is_long(&out, target.addr) {
                     let udp = out.slim.take().unwrap_or_else(|| out.draft.clone());
                     let until = now + TCP_TRIAL;
-                    let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }, now));
+                    let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }));
                     return self.start_client(out, flow, Way::Trial { draft: udp, udp: target, until }, now);
                 }
                 if let Some(slim) = out.slim.take() {
@@ -254,7 +254,7 @@ impl B2bua {
                     if let Some(entry) = self.clients.get(&tx).filter(|e| !matches!(e.way, Way::Trial { .. })) {
                         let (flow, remote, owner) = (entry.flow, entry.remote, entry.owner);
                         // A CANCEL or ACK follows its INVITE to the same address, port and transport (RFC 3261 §9.1, §17.1.1.3).
-                        let flow = self.revived(flow, remote, now);
+                        let flow = self.revived(flow, remote);
                         if let Some(entry) = self.clients.get_mut(&tx) {
                             entry.flow = flow;
                         }
@@ -378,8 +378,7 @@ impl B2bua {
 
     // ---- flows
 
-    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, now: Time) {
-        let _ = dialled;
+    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, now: Time) {
         self.flows.up(conn, local, remote);
         let flow = Flow::Stream(conn);
         for tx in self.clients_on(flow) {

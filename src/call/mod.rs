@@ -34,7 +34,6 @@ use crate::call::rules::Carried;
 use crate::call::rules::Plan;
 use crate::call::rules::Rules;
 use crate::call::sessions::Sessions;
-use crate::ids::CallId;
 use crate::ids::ClientTxId;
 use crate::ids::ContactId;
 use crate::ids::ServerTxId;
@@ -114,7 +113,6 @@ struct Moments {
 /// Two legs, their media, and what they are doing.
 #[derive(Debug)]
 pub struct Call {
-    id: CallId,
     contact: Option<ContactId>,
     rules: Arc<Rules>,
     invite: Message,
@@ -131,7 +129,6 @@ pub struct Call {
 
 /// What a call starts from, besides its plan.
 pub struct Start {
-    pub id: CallId,
     pub invite: Message,
     /// Its session description, when it has one.
     pub offer: Option<Sdp>,
@@ -154,7 +151,7 @@ pub struct NoCodec {
 impl Call {
     /// A planned call: dials the callee. `Err`: nothing was started; the pairs are still the caller's.
     pub fn start(start: Start, plan: Plan, cx: &mut Cx<'_>) -> Result<Call, NoCodec> {
-        let Start { id, invite, offer, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
+        let Start { invite, offer, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
         let rules = Arc::clone(&plan.rules);
         if let Some(offer) = &offer
             && !offer.has_common(&rules.codecs)
@@ -178,7 +175,6 @@ impl Call {
         let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);
         Ok(Call {
-            id,
             contact: plan.contact,
             state: State::Calling { ring_until: cx.now + rules.times.ring_timeout },
             rules,
@@ -191,18 +187,6 @@ impl Call {
             past: None,
             signals: 0,
         })
-    }
-
-    pub fn id(&self) -> &CallId {
-        &self.id
-    }
-
-    pub fn contact(&self) -> Option<&ContactId> {
-        self.contact.as_ref()
-    }
-
-    pub fn rules(&self) -> &Arc<Rules> {
-        &self.rules
     }
 
     fn leg(&mut self, side: Side) -> &mut Leg {

@@ -158,7 +158,7 @@ pub struct SignalTimes {
     pub after_signal: Duration,
 }
 
-/// `on_failure` and `on_bot_lost`.
+/// `on_failure`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnFailure {
     Keep,
@@ -177,7 +177,6 @@ pub struct Rules {
     pub times: CallTimes,
     pub signal: SignalTimes,
     pub on_failure: OnFailure,
-    pub on_bot_lost: OnBotLost,
     /// A whole Reason value, e.g. `Q.850;cause=41;text="escalation failed"`.
     pub failure_reason: String,
     pub latch: Latch,
@@ -185,8 +184,6 @@ pub struct Rules {
     pub codecs: Vec<CompactString>,
     /// What CXone hears when Synthflow is unavailable: 503 or 500 (`relay_503`).
     pub relay_503: u16,
-    /// The node's name: warn-agent, User-Agent comment.
-    pub node: CompactString,
     pub policy: Box<dyn CallPolicy>,
 }
 

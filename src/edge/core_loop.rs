@@ -314,7 +314,7 @@ impl<C: Core> Shell<C> {
     }
 
     fn dial(&mut self, conn: ConnId, target: Target) {
-        if let Some(wake) = self.streams.dialling(conn, target.addr) {
+        if let Some(wake) = self.streams.dialling(conn) {
             self.dials.push((conn, target.addr, wake));
         }
     }

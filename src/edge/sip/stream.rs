@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Buf;
@@ -46,7 +45,6 @@ enum State {
 #[derive(Debug)]
 struct Stream {
     state: State,
-    remote: SocketAddr,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
     wake: Rc<Notify>,
@@ -63,28 +61,28 @@ pub struct Streams {
 
 impl Streams {
     /// A connection that a peer opened; `None` when there are too many.
-    pub fn accepted(&mut self, remote: SocketAddr, stream: Rc<TcpStream>) -> Option<(ConnId, Rc<Notify>)> {
+    pub fn accepted(&mut self, stream: Rc<TcpStream>) -> Option<(ConnId, Rc<Notify>)> {
         if self.accepted >= CONNECTIONS_MAX {
             return None;
         }
         self.minted += 1;
         let conn = ConnId(self.minted & !CONN_DIALLED);
         self.accepted += 1;
-        let wake = self.insert(conn, State::Up(stream), remote);
+        let wake = self.insert(conn, State::Up(stream));
         Some((conn, wake))
     }
 
     /// A connection that the core wants; what is sent on it waits until it is up. `None`: there is one of that id.
-    pub fn dialling(&mut self, conn: ConnId, remote: SocketAddr) -> Option<Rc<Notify>> {
+    pub fn dialling(&mut self, conn: ConnId) -> Option<Rc<Notify>> {
         if self.map.contains_key(&conn) {
             return None;
         }
-        Some(self.insert(conn, State::Dialling, remote))
+        Some(self.insert(conn, State::Dialling))
     }
 
-    fn insert(&mut self, conn: ConnId, state: State, remote: SocketAddr) -> Rc<Notify> {
+    fn insert(&mut self, conn: ConnId, state: State) -> Rc<Notify> {
         let wake = Rc::new(Notify::new());
-        let stream = Stream { state, remote, waiting: VecDeque::new(), waiting_bytes: 0, wake: wake.clone(), last_sent: Instant::now() };
+        let stream = Stream { state, waiting: VecDeque::new(), waiting_bytes: 0, wake: wake.clone(), last_sent: Instant::now() };
         self.map.insert(conn, stream);
         wake
     }
@@ -187,10 +185,6 @@ impl Streams {
         }
     }
 
-    pub fn remote(&self, conn: ConnId) -> Option<SocketAddr> {
-        self.map.get(&conn).map(|s| s.remote)
-    }
-
     /// Nothing waits to be written on any connection.
     pub fn is_flushed(&self) -> bool {
         self.map.values().all(|s| s.waiting.is_empty())
@@ -202,41 +196,41 @@ mod tests {
     use super::*;
     use crate::edge::core_loop::testing::on_one_thread;
 
-    async fn socket() -> (tokio::net::TcpListener, Rc<TcpStream>, SocketAddr) {
+    async fn socket() -> (tokio::net::TcpListener, Rc<TcpStream>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stream = Rc::new(TcpStream::connect(addr).await.unwrap());
-        (listener, stream, addr)
+        (listener, stream)
     }
 
     #[test]
     fn one_connection_too_many_is_not_taken_and_a_closed_one_makes_room() {
         on_one_thread(async {
-            let (_listener, socket, addr) = socket().await;
+            let (_listener, socket) = socket().await;
             let mut streams = Streams::default();
-            let first = streams.accepted(addr, socket.clone()).unwrap().0;
+            let first = streams.accepted(socket.clone()).unwrap().0;
             for _ in 1..CONNECTIONS_MAX {
-                assert!(streams.accepted(addr, socket.clone()).is_some());
+                assert!(streams.accepted(socket.clone()).is_some());
             }
-            assert!(streams.accepted(addr, socket.clone()).is_none());
+            assert!(streams.accepted(socket.clone()).is_none());
             // Ours do not count: the core dials few.
-            assert!(streams.dialling(ConnId(CONN_DIALLED | 1), addr).is_some());
+            assert!(streams.dialling(ConnId(CONN_DIALLED | 1)).is_some());
             streams.remove(ConnId(CONN_DIALLED | 1));
             streams.remove(first);
             streams.remove(first);
-            assert!(streams.accepted(addr, socket.clone()).is_some());
-            assert!(streams.accepted(addr, socket).is_none());
+            assert!(streams.accepted(socket.clone()).is_some());
+            assert!(streams.accepted(socket).is_none());
         });
     }
 
     #[test]
     fn closing_waits_for_what_was_sent_and_closing_a_dial_gives_it_up() {
         on_one_thread(async {
-            let (_listener, socket, addr) = socket().await;
+            let (_listener, socket) = socket().await;
             let mut streams = Streams::default();
             let conn = ConnId(CONN_DIALLED | 1);
-            assert!(streams.dialling(conn, addr).is_some());
-            assert!(streams.dialling(conn, addr).is_none());
+            assert!(streams.dialling(conn).is_some());
+            assert!(streams.dialling(conn).is_none());
             streams.send(conn, Bytes::from_static(b"x")).unwrap();
             assert_eq!(streams.fate(conn), Fate::Open { waits: true });
             assert!(!streams.is_flushed());
@@ -248,7 +242,7 @@ mod tests {
             streams.flush(conn).unwrap();
             assert_eq!(streams.fate(conn), Fate::Closing { waits: false });
             streams.remove(conn);
-            assert!(streams.dialling(conn, addr).is_some());
+            assert!(streams.dialling(conn).is_some());
             streams.close(conn);
             assert_eq!(streams.fate(conn), Fate::Gone);
             assert!(!streams.up(conn, socket));
