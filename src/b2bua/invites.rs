@@ -1,6 +1,7 @@
 //! What only an INVITE of ours needs: ACKs to its 2xx, giving it up, and 2xx that nobody waits for.
 
 use crate::b2bua::B2bua;
+use crate::b2bua::FORKS_ENDED_MAX;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::outbound::ACKS_MAX;
@@ -163,7 +164,7 @@ impl B2bua {
 
     pub(super) fn end_stray(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        if entry.strays.len() >= ACKS_MAX || entry.strays.contains(&tag) {
+        if entry.strays.len() >= FORKS_ENDED_MAX || entry.strays.contains(&tag) {
             return;
         }
         entry.strays.push(tag.clone());

@@ -72,6 +72,9 @@ pub const SERVER_TRANSACTIONS_MAX: usize = 200_000;
 /// Client transactions of one core.
 pub const CLIENT_TRANSACTIONS_MAX: usize = 200_000;
 
+/// Forks of one INVITE that are acknowledged and ended when they answer, too (RFC 3261 §13.2.2.4); no carrier has as many.
+pub const FORKS_ENDED_MAX: usize = 8;
+
 /// How much one core holds at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::b2bua::B2bua;
+use crate::b2bua::FORKS_ENDED_MAX;
 use crate::b2bua::calls::Later;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
@@ -35,8 +36,8 @@ pub(super) const TCP_TRIAL: Duration = Duration::from_millis(500);
 const VIA_BYTES_MAX: usize = 160;
 /// As long as every branch that we mint.
 const BRANCH_SAMPLE: &str = "z9hG4bK0123456789abcdef";
-/// ACKs kept of one INVITE: one a fork.
-pub(super) const ACKS_MAX: usize = 8;
+/// ACKs kept of one INVITE: of the 2xx that was taken, and of forks.
+pub(super) const ACKS_MAX: usize = FORKS_ENDED_MAX + 1;
 
 /// Who hears of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
