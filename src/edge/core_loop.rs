@@ -314,8 +314,12 @@ impl<C: Core> Shell<C> {
     }
 
     fn dial(&mut self, conn: ConnId, target: Target) {
-        if let Some(wake) = self.streams.dialling(conn) {
-            self.dials.push((conn, target.addr, wake));
+        match self.streams.dialling(conn) {
+            Some(wake) => self.dials.push((conn, target.addr, wake)),
+            None => {
+                let why = LossReason::NotConnected("too many connections are dialled".to_owned());
+                self.inbox.push_back(Input::FlowLost { flow: Flow::Stream(conn), why });
+            }
         }
     }
 
@@ -599,6 +603,8 @@ mod tests {
     use super::testing::on_one_thread;
     use super::*;
     use crate::b2bua::io::Entry;
+    use crate::edge::sip::stream::CONNECTIONS_DIALLED_MAX;
+    use crate::ids::CONN_DIALLED;
     use crate::ids::RecordId;
 
     fn after(desk: &Desk<StubCore>, action: Action) -> Vec<String> {
@@ -620,6 +626,18 @@ mod tests {
             let flow = Flow::Stream(ConnId(99));
             let lost = after(&desk, Action::Send { flow, bytes: Bytes::from_static(b"x") });
             assert_eq!(lost, ["lost Closed(\"not connected\")"]);
+        });
+    }
+
+    #[test]
+    fn one_dial_too_many_is_told_to_the_core_as_one_that_failed() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let taken = |n: usize| ConnId(CONN_DIALLED | n as u64);
+            desk.with(|shell| assert!((1..=CONNECTIONS_DIALLED_MAX).all(|n| shell.streams.dialling(taken(n)).is_some())));
+            let target = Target { transport: crate::call::rules::Transport::Tcp, addr: "127.0.0.1:9".parse().unwrap() };
+            let lost = after(&desk, Action::Dial { conn: ConnId(CONN_DIALLED), target });
+            assert_eq!(lost, ["lost NotConnected(\"too many connections are dialled\")"]);
         });
     }
 

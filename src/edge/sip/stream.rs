@@ -17,6 +17,9 @@ use crate::ids::ConnId;
 /// Accepted connections at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 1024;
 
+/// Connections that we dialled, at a time; one more counts as one that could not be made.
+pub const CONNECTIONS_DIALLED_MAX: usize = 1024;
+
 /// What may wait on one connection; a peer that reads slower than this is lost.
 pub const TCP_WRITE_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -72,9 +75,10 @@ impl Streams {
         Some((conn, wake))
     }
 
-    /// A connection that the core wants; what is sent on it waits until it is up. `None`: there is one of that id.
+    /// A connection that the core wants; what is sent on it waits until it is up. `None`: there is one of that id, or there are too
+    /// many.
     pub fn dialling(&mut self, conn: ConnId) -> Option<Rc<Notify>> {
-        if self.map.contains_key(&conn) {
+        if self.map.contains_key(&conn) || self.map.len() - self.accepted >= CONNECTIONS_DIALLED_MAX {
             return None;
         }
         Some(self.insert(conn, State::Dialling))
@@ -213,13 +217,25 @@ mod tests {
                 assert!(streams.accepted(socket.clone()).is_some());
             }
             assert!(streams.accepted(socket.clone()).is_none());
-            // Ours do not count: the core dials few.
+            // Ours are counted apart.
             assert!(streams.dialling(ConnId(CONN_DIALLED | 1)).is_some());
             streams.remove(ConnId(CONN_DIALLED | 1));
             streams.remove(first);
             streams.remove(first);
             assert!(streams.accepted(socket.clone()).is_some());
             assert!(streams.accepted(socket).is_none());
+        });
+    }
+
+    #[test]
+    fn one_dial_too_many_is_not_made_and_a_closed_one_makes_room() {
+        on_one_thread(async {
+            let mut streams = Streams::default();
+            let conn = |n: usize| ConnId(CONN_DIALLED | n as u64);
+            assert!((0..CONNECTIONS_DIALLED_MAX).all(|n| streams.dialling(conn(n)).is_some()));
+            assert!(streams.dialling(conn(CONNECTIONS_DIALLED_MAX)).is_none());
+            streams.close(conn(0));
+            assert!(streams.dialling(conn(CONNECTIONS_DIALLED_MAX)).is_some());
         });
     }
 
