@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,7 +43,6 @@ pub fn test_config() -> Config {
     Config {
         node: Node {
             name: "bc-1".into(),
-            state_dir: PathBuf::from("state"),
             max_calls: 2000,
             max_cps: 1000,
             drain_deadline: Duration::from_secs(3600),
