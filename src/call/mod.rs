@@ -161,16 +161,7 @@ impl Call {
         let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, cx);
         let mut sessions = Sessions::open(caller_media, callee_media, rules.latch, cx);
         let body = offer.and_then(|o| sessions.cross(Side::Caller, &o, &rules.codecs, cx));
-        let invitation = Invitation {
-            number: plan.callee_number,
-            display: plan.caller_display,
-            user: plan.caller_user,
-            max_forwards: invite.max_forwards().map_or(70, |m| m.saturating_sub(1)),
-            headers: plan.headers,
-            udp_headers: plan.udp_headers,
-            user_agent: compact_str::format_compact!("backchannel/{}", env!("CARGO_PKG_VERSION")),
-            body,
-        };
+        let invitation = Invitation::of(&plan, &invite, body);
         let nowhere = || NoCodec { offered: String::new(), ours: String::new() };
         let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);

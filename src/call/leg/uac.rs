@@ -16,14 +16,60 @@ use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::rules::Carried;
+use crate::call::rules::Plan;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
+use crate::ids::LocalTag;
 use crate::ids::RemoteTag;
 use crate::ids::ServerTxId;
+use crate::ids::SipCallId;
 use crate::report::Fact;
 use crate::wire::draft::Draft;
 use crate::wire::message::Message;
 use crate::wire::method::Method;
+
+impl Invitation {
+    /// What `plan` makes of CXone's INVITE; `body`: the session description as it goes on.
+    pub fn of(plan: &Plan, invite: &Message, body: Option<Bytes>) -> Invitation {
+        Invitation {
+            number: plan.callee_number.clone(),
+            display: plan.caller_display.clone(),
+            user: plan.caller_user.clone(),
+            // RFC 7332: a B2BUA that starts at 70 anew would keep a loop alive.
+            max_forwards: invite.max_forwards().map_or(70, |m| m.saturating_sub(1)),
+            headers: plan.headers.clone(),
+            udp_headers: plan.udp_headers.clone(),
+            user_agent: CompactString::const_new(concat!("backchannel/", env!("CARGO_PKG_VERSION"))),
+            body,
+        }
+    }
+
+    /// The INVITE to one hop. `headers`: all of them, or what is left for UDP.
+    pub fn draft(&self, hop: &Hop, headers: &[Carried], call_id: &SipCallId, tag: &LocalTag, cseq: u32) -> Draft {
+        let host = hop.uri_host.split(';').next().unwrap_or_default();
+        let mut draft = Draft::request(Method::INVITE, format!("sip:{}@{}", self.number, hop.uri_host).as_bytes());
+        draft.put("Max-Forwards", self.max_forwards.to_string());
+        let mut from = self.display.to_vec();
+        from.extend_from_slice(b"<sip:");
+        if !self.user.is_empty() {
+            from.extend_from_slice(&self.user);
+            from.push(b'@');
+        }
+        from.extend_from_slice(hop.face.host_port().as_bytes());
+        from.extend_from_slice(b">;tag=");
+        from.extend_from_slice(tag.as_bytes());
+        draft.put("From", from).put("To", format!("<sip:{}@{host}>", self.number)).put("Call-ID", call_id.as_str());
+        draft.put("CSeq", format!("{cseq} INVITE")).put("Contact", hop.face.contact());
+        draft.put("Allow", ALLOW).put("User-Agent", &self.user_agent);
+        for h in headers {
+            draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
+        }
+        if let Some(body) = &self.body {
+            draft.body("application/sdp", body.clone());
+        }
+        draft
+    }
+}
 
 impl Leg {
     /// Dials the first hop.
@@ -39,8 +85,9 @@ impl Leg {
         // RFC 3261 §8.1.3.5: a request that is tried again keeps Call-ID, From and To, its CSeq is one higher.
         self.local_seq += 1;
         let tx = cx.client_tx();
-        let draft = self.invite_draft(invitation, &hop, &invitation.headers);
-        let slim = invitation.udp_headers.as_ref().map(|h| Box::new(self.invite_draft(invitation, &hop, h)));
+        let print = |headers: &[Carried]| invitation.draft(&hop, headers, &self.call_id, &self.local_tag, self.local_seq);
+        let draft = print(&invitation.headers);
+        let slim = invitation.udp_headers.as_ref().map(|headers| Box::new(print(headers)));
         let bytes = draft.size();
         // The last target is waited for until the ring time-out or timer B.
         let silent_until = (at + 1 < self.hops.len() && !self.first_response.is_zero()).then(|| cx.now + self.first_response);
@@ -53,31 +100,6 @@ impl Leg {
             attempt: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
             bytes,
         });
-    }
-
-    fn invite_draft(&self, i: &Invitation, hop: &Hop, headers: &[Carried]) -> Draft {
-        let host = hop.uri_host.split(';').next().unwrap_or_default();
-        let mut draft = Draft::request(Method::INVITE, format!("sip:{}@{}", i.number, hop.uri_host).as_bytes());
-        draft.put("Max-Forwards", i.max_forwards.to_string());
-        let mut from = i.display.to_vec();
-        from.extend_from_slice(b"<sip:");
-        if !i.user.is_empty() {
-            from.extend_from_slice(&i.user);
-            from.push(b'@');
-        }
-        from.extend_from_slice(hop.face.host_port().as_bytes());
-        from.extend_from_slice(b">;tag=");
-        from.extend_from_slice(self.local_tag.as_bytes());
-        draft.put("From", from).put("To", format!("<sip:{}@{host}>", i.number)).put("Call-ID", self.call_id.as_str());
-        draft.put("CSeq", format!("{} INVITE", self.local_seq)).put("Contact", hop.face.contact());
-        draft.put("Allow", ALLOW).put("User-Agent", &i.user_agent);
-        for h in headers {
-            draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
-        }
-        if let Some(body) = &i.body {
-            draft.body("application/sdp", body.clone());
-        }
-        draft
     }
 
     /// A response to a request of ours. `invite`: the INVITE as it was sent.
