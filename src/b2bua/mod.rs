@@ -311,6 +311,21 @@ impl B2bua {
         self.actions.push_back(Action::Drained);
     }
 
+    /// Nothing is up and nothing waits: tables that a burst made large are made small again. Whether that is so.
+    pub fn rest(&mut self) -> bool {
+        if !(self.calls.is_empty() && self.servers.is_empty() && self.clients.is_empty()) {
+            return false;
+        }
+        self.servers.shrink_to_fit();
+        self.server_keys.shrink_to_fit();
+        self.merged.shrink_to_fit();
+        self.clients.shrink_to_fit();
+        self.branches.shrink_to_fit();
+        self.owners.shrink_to_fit();
+        self.actions.shrink_to_fit();
+        true
+    }
+
     /// What the core holds.
     pub fn counts(&self) -> Counts {
         Counts {

@@ -57,9 +57,17 @@ pub trait Core: 'static {
     fn handle_timeout(&mut self, now: Time);
     fn next_deadline(&self) -> Option<Time>;
     fn poll_action(&mut self) -> Option<Action>;
+    /// Lets go of spare memory when nothing is held at all; whether that is so.
+    fn rest(&mut self) -> bool {
+        false
+    }
 }
 
 impl Core for B2bua {
+    fn rest(&mut self) -> bool {
+        B2bua::rest(self)
+    }
+
     fn handle(&mut self, input: Input, now: Time) {
         B2bua::handle(self, input, now);
     }
@@ -232,6 +240,11 @@ impl<C: Core> Shell<C> {
         self.dropped.datagrams += self.udp.iter_mut().map(UdpPort::take_dropped).sum::<u64>();
         self.dropped.messages += self.drops.take_silent();
         std::mem::take(&mut self.dropped)
+    }
+
+    /// See `Core::rest`.
+    pub fn rest(&mut self) -> bool {
+        self.core.rest()
     }
 
     pub fn is_flushed(&self) -> bool {

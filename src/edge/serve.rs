@@ -34,6 +34,7 @@ use crate::edge::core_loop::Shell;
 use crate::edge::doors::Answers;
 use crate::edge::doors::Outside;
 use crate::edge::limits;
+use crate::edge::memory;
 use crate::edge::sip::bind_tcp;
 use crate::edge::sip::bind_udp;
 use crate::edge::sip::tcp;
@@ -273,7 +274,7 @@ async fn serve<C: Core>(
     for listener in sockets.tcp {
         tokio::task::spawn_local(tcp::accept(desk.clone(), listener));
     }
-    tokio::task::spawn_local(say_drops(desk.clone()));
+    tokio::task::spawn_local(keep_house(desk.clone()));
     say_ready(&config, &bound);
     if let Some(ready) = options.ready {
         let _ = ready.send(bound);
@@ -325,9 +326,16 @@ async fn flushed<C: Core>(desk: &Desk<C>) {
     }
 }
 
-async fn say_drops<C: Core>(desk: Desk<C>) {
+/// What comes round: counters of drops are said, and the memory of a burst goes back to the system once it is over.
+async fn keep_house<C: Core>(desk: Desk<C>) {
+    let mut rested = true;
     loop {
         tokio::time::sleep(DROPS_SAID_EVERY).await;
+        let rests = desk.with(|shell| shell.rest());
+        if rests && !rested {
+            memory::give_back();
+        }
+        rested = rests;
         let dropped = desk.with(|shell| shell.take_dropped());
         if dropped != Dropped::default() {
             let Dropped { strangers, full, messages, unroutable, datagrams } = dropped;
