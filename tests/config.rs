@@ -218,6 +218,7 @@ fn a_first_call_needs_at_most_fifteen_lines() {
     assert_eq!(config.api.client_secret.0, "from-the-environment");
     assert_eq!(config.api.access_key_secret.0, "key-of-the-test");
     assert_eq!(config.node.name, "edge1.example");
+    assert_eq!(config.node.state_dir, folder().join("good/state"));
     assert_eq!(config.media.advertise, config.sip.advertise);
     assert_eq!(config.media.bind, ["0.0.0.0".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(config.synthflow.targets[0].name.0, "sip.us.synthflow.ai");

@@ -122,7 +122,13 @@ fn examine(loaded: Loaded) -> Findings {
 }
 
 fn node(config: &Config, findings: &mut Findings) {
-    findings.say("node", format!("name {}", config.node.name));
+    let node = &config.node;
+    findings.say("node", format!("name {}", node.name));
+    match probe::writable_folder(&node.state_dir) {
+        Ok(true) => findings.say("node", format!("state_dir {}", node.state_dir.display())),
+        Ok(false) => findings.say("node", format!("state_dir {} (will be made)", node.state_dir.display())),
+        Err(why) => findings.stops.push(format!("node.state_dir: {why}")),
+    }
     let redacted = if config.log.redact { "redacted" } else { "NOT redacted" };
     let place = config.log.file.as_ref().map_or("standard output".to_owned(), |f| f.display().to_string());
     findings.say("node", format!("log {:?} at level {}, {redacted}, to {place}", config.log.format, config.log.level).to_lowercase());

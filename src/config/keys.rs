@@ -33,7 +33,7 @@ const fn later(path: &'static str, default: &'static str) -> Key {
 /// The sections of the contract; a section without keys here is none.
 pub const KEYS: &[Key] = &[
     key("node.name", r#""""#),
-    later("node.state_dir", r#""state""#),
+    key("node.state_dir", r#""state""#),
     later("node.state", r#""embedded""#),
     key("node.max_calls", "2000"),
     key("node.max_cps", "1000"),

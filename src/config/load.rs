@@ -140,15 +140,20 @@ fn read_config(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Config {
 
 fn node(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Node {
     let name = tree.optional("node.name", node_name).unwrap_or_else(|| host_name(outside));
+    let state_dir = tree.text("node.state_dir");
+    if state_dir.value.is_empty() {
+        tree.bad(&state_dir.at, "node.state_dir", Bad::new("is empty", "a folder, as in \"state\""));
+    }
     Node {
         name,
+        state_dir: outside.base.join(state_dir.value),
         max_calls: usize::try_from(tree.number("node.max_calls", 1..=100_000)).unwrap_or(usize::MAX),
         max_cps: u32::try_from(tree.number("node.max_cps", 1..=100_000)).unwrap_or(u32::MAX),
         drain_deadline: tree.duration("node.drain_deadline", SECOND..=WEEK),
     }
 }
 
-/// It is the warn-agent of our Warnings, a token (RFC 3261 §20.43).
+/// It goes into User-Agent and Warning as a token (RFC 3261 §20.43).
 fn node_name(text: &str) -> Result<CompactString, Bad> {
     if text.len() <= NODE_NAME_BYTES_MAX && text.bytes().all(is_name_byte) {
         return Ok(text.into());

@@ -56,6 +56,7 @@ pub struct Loaded {
 #[derive(Clone, Debug)]
 pub struct Node {
     pub name: CompactString,
+    pub state_dir: PathBuf,
     pub max_calls: usize,
     pub max_cps: u32,
     pub drain_deadline: Duration,

@@ -157,6 +157,7 @@ fn run_core<C: Core>(config: Arc<Config>, mut options: ServeOptions, core: impl 
     if let Some(why) = limits::shortage(limits::raise_nofile(), config.node.max_calls) {
         return Err(StartError(why));
     }
+    make_state_dir(&config)?;
     let (log, guard) = start_log(&config, &mut options, clock)?;
     let tasks = LocalSet::new();
     let ran = tasks.block_on(&runtime, serve(config, options, clock, log, core));

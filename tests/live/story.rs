@@ -144,6 +144,7 @@ impl Story {
         format!(
             r#"[node]
 name = "live"
+state_dir = "state"
 [sip]
 listen = ["udp://{us}:{SIP_PORT}", "tcp://{us}:{SIP_PORT}"]
 {sip}

@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -105,21 +108,41 @@ enum Event {
 /// Plays the call. An error says what kept it from coming to its end; what was seen until then is in `seen`.
 pub fn play(script: Script, seen: &mut Seen) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| format!("runtime: {e}"))?;
+    let state = StateDir::new();
     let deadline = std::time::Instant::now() + DEMO_TIME_MAX;
-    let played = runtime.block_on(act(script, seen, deadline.into()));
+    let played = runtime.block_on(act(script, seen, &state.0, deadline.into()));
     // A thread that still waits for a node that hangs is not waited for.
     runtime.shutdown_background();
     played
 }
 
-async fn act(script: Script, seen: &mut Seen, deadline: Instant) -> Result<(), String> {
+/// Removed at the end, whatever happened.
+struct StateDir(PathBuf);
+
+impl StateDir {
+    fn new() -> StateDir {
+        // Two in one process must not meet either.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        StateDir(std::env::temp_dir().join(format!("backchannel-demo-{}-{number}", std::process::id())))
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // It is not there when the node did not come so far.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn act(script: Script, seen: &mut Seen, state_dir: &Path, deadline: Instant) -> Result<(), String> {
     let (say, mut events) = mpsc::channel(EVENTS_WAITING_MAX);
     let (hang_up, ear) = hang_up();
     // Dropped at the end of this function, which ends the mocks.
     let mut mocks = JoinSet::new();
     let api = start_api(&mut mocks, say.clone(), hang_up).await.map_err(|e| format!("mock cxone: {e}"))?;
     let synthflow = start_synthflow(&mut mocks, script.bot, say.clone()).await.map_err(|e| format!("mock synthflow: {e}"))?;
-    let config = config(&api, synthflow)?;
+    let config = config(state_dir, &api, synthflow)?;
     let node = Node::start(config, say.clone()).await?;
 
     let carrier = Carrier::bind(SocketAddr::from((LOOPBACK, 0)), None, Timers::default()).await;
@@ -190,10 +213,11 @@ fn carrier_call(target: Target) -> CarrierCall {
 }
 
 /// What a user would write, read as `serve` reads it.
-fn config(api: &str, synthflow: SocketAddr) -> Result<Config, String> {
+fn config(state_dir: &Path, api: &str, synthflow: SocketAddr) -> Result<Config, String> {
     let media = media_ports().map_err(|e| format!("media ports: {e}"))?;
+    let state_dir = state_dir.display();
     let text = format!(
-        "[node]\nname = \"demo\"\n\
+        "[node]\nname = \"demo\"\nstate_dir = '{state_dir}'\n\
          [sip]\nlisten = [\"udp://{LOOPBACK}:5060\", \"tcp://{LOOPBACK}:5060\"]\n\
          [media]\nports = \"{media}-{}\"\n\
          [cxone]\nallow = [\"{LOOPBACK}\"]\n\
@@ -330,5 +354,15 @@ mod tests {
         let why = play(Script { bot, call_time: Duration::from_secs(2) }, &mut seen).unwrap_err();
         assert!(why.starts_with("the call was not over after 2 s"), "{why}");
         assert!(why.contains("the REFER gets 202: it did not happen") && !why.contains("X-EI"), "{why}");
+    }
+
+    #[test]
+    fn nothing_is_left_in_the_file_system() {
+        let path = {
+            let state = StateDir::new();
+            std::fs::create_dir_all(state.0.join("failed")).unwrap();
+            state.0.clone()
+        };
+        assert!(!path.exists());
     }
 }
