@@ -149,6 +149,12 @@ pub fn run(config: Arc<Config>, options: ServeOptions) -> Result<(), StartError>
     run_core(config, options, |config, now| B2bua::new(config, seed, 0, report_messages, now))
 }
 
+/// `node.state_dir`: created if missing (product.md §1).
+fn make_state_dir(config: &Config) -> Result<(), StartError> {
+    let dir = &config.node.state_dir;
+    std::fs::create_dir_all(dir).map_err(failed(format!("node.state_dir: {} cannot be created", dir.display())))
+}
+
 /// As `run`, with a core of the caller's: sockets can be tested with a small one.
 fn run_core<C: Core>(config: Arc<Config>, mut options: ServeOptions, core: impl FnOnce(Arc<Config>, Time) -> C) -> Result<(), StartError> {
     let clock = Clock::start();
