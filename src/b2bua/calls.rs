@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::Map;
+use crate::b2bua::give_room_back;
 use crate::b2bua::inbound::ServerEntry;
 use crate::b2bua::inbound::Source;
 use crate::b2bua::io::Action;
@@ -451,6 +452,7 @@ impl B2bua {
         for tag in &entry.tags {
             self.owners.remove(tag);
         }
+        give_room_back(&mut self.owners);
         for pair in entry.pairs {
             self.give_back(pair, now);
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::calls::Later;
+use crate::b2bua::give_room_back;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::screen::screen;
@@ -402,6 +403,9 @@ impl B2bua {
             if let Some(merge) = entry.merge {
                 self.merged.remove(&merge);
             }
+            give_room_back(&mut self.servers);
+            give_room_back(&mut self.server_keys);
+            give_room_back(&mut self.merged);
         }
     }
 

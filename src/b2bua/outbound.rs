@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::calls::Later;
+use crate::b2bua::give_room_back;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::io::LossReason;
@@ -376,6 +377,8 @@ impl B2bua {
         self.wheel.set(Owner::Client(tx), None);
         if let Some(entry) = self.clients.remove(&tx) {
             self.branches.remove(&(entry.branch, entry.cancel));
+            give_room_back(&mut self.clients);
+            give_room_back(&mut self.branches);
         }
     }
 
