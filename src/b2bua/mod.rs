@@ -17,6 +17,7 @@ mod wall;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,17 @@ use crate::transaction::Timers;
 
 /// A keyed map: what a peer chooses can not make its buckets collide. Never iterated: its order would differ between runs.
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Entries for which a map keeps its room whatever happens.
+const ROOM_KEPT_ENTRIES: usize = 1024;
+
+/// Gives back what a peak of load took. Only when little of it is in use, and halfway down: a load that swings shall not allocate with
+/// each swing.
+pub(crate) fn give_room_back<K: Eq + Hash, V>(map: &mut Map<K, V>) {
+    if map.capacity() > 16 * (map.len() + ROOM_KEPT_ENTRIES) {
+        map.shrink_to(4 * (map.len() + ROOM_KEPT_ENTRIES));
+    }
+}
 
 /// RFC 3261 table 4.
 const T2: Duration = Duration::from_secs(4);
@@ -311,19 +323,9 @@ impl B2bua {
         self.actions.push_back(Action::Drained);
     }
 
-    /// Nothing is up and nothing waits: tables that a burst made large are made small again. Whether that is so.
-    pub fn rest(&mut self) -> bool {
-        if !(self.calls.is_empty() && self.servers.is_empty() && self.clients.is_empty()) {
-            return false;
-        }
-        self.servers.shrink_to_fit();
-        self.server_keys.shrink_to_fit();
-        self.merged.shrink_to_fit();
-        self.clients.shrink_to_fit();
-        self.branches.shrink_to_fit();
-        self.owners.shrink_to_fit();
-        self.actions.shrink_to_fit();
-        true
+    /// Nothing is up, and no transaction waits for its timers.
+    pub fn is_at_rest(&self) -> bool {
+        self.calls.is_empty() && self.servers.is_empty() && self.clients.is_empty()
     }
 
     /// What the core holds.
@@ -339,5 +341,35 @@ impl B2bua {
             ports_quarantined: self.ledger.quarantined(),
             queries: self.queries.len(),
         }
+    }
+}
+
+#[cfg(test)]
+mod room_tests {
+    use super::*;
+
+    #[test]
+    fn a_map_gives_the_room_of_a_peak_back_and_keeps_that_of_its_daily_load() {
+        let mut map: Map<u32, [u8; 64]> = Map::with_hasher(RandomState::with_seeds(1, 2, 3, 4));
+        (0..50_000).for_each(|n| {
+            map.insert(n, [0; 64]);
+        });
+        let peak = map.capacity();
+        let mut shrunk = 0;
+        for n in 0..50_000 {
+            map.remove(&n);
+            let before = map.capacity();
+            give_room_back(&mut map);
+            shrunk += usize::from(map.capacity() < before);
+        }
+        assert!(map.capacity() < 16 * ROOM_KEPT_ENTRIES && peak > 50_000, "{peak} -> {}", map.capacity());
+        assert!(shrunk <= 3, "{shrunk} times");
+        let daily = map.capacity();
+        (0..1_000).for_each(|n| {
+            map.insert(n, [0; 64]);
+        });
+        map.clear();
+        give_room_back(&mut map);
+        assert_eq!(map.capacity(), daily);
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::b2bua::B2bua;
 use crate::b2bua::FORKS_ENDED_MAX;
 use crate::b2bua::calls::Later;
+use crate::b2bua::give_room_back;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::io::LossReason;
@@ -65,6 +66,8 @@ pub(super) enum Way {
     /// Over TCP only because it is long: UDP when there is no connection by then.
     Trial {
         draft: Box<Draft>,
+        /// What was too long; `draft` may have lost headers to the budget since.
+        bytes: usize,
         udp: Target,
         until: Time,
     },
@@ -145,10 +148,11 @@ impl B2bua {
             Transport::Udp => {
                 // RFC 3261 §18.1.1: what is longer than the path may carry goes over a congestion-controlled transport.
                 if self.is_long(&out, target.addr) {
+                    let bytes = out.draft.size();
                     let udp = out.slim.take().unwrap_or_else(|| out.draft.clone());
                     let until = now + TCP_TRIAL;
                     let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }));
-                    return self.start_client(out, flow, Way::Trial { draft: udp, udp: target, until }, now);
+                    return self.start_client(out, flow, Way::Trial { draft: udp, bytes, udp: target, until }, now);
                 }
                 if let Some(slim) = out.slim.take() {
                     out.draft = slim;
@@ -343,7 +347,7 @@ impl B2bua {
     pub(super) fn fall_back_to_udp(&mut self, tx: ClientTxId, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
         let (owner, flow, fate) = (entry.owner, entry.flow, std::mem::replace(&mut entry.fate, Fate::Wanted));
-        let Way::Trial { draft, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
+        let Way::Trial { draft, bytes, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
         self.close_client(tx);
         self.give_up_dial(flow);
         if fate != Fate::Wanted {
@@ -352,7 +356,7 @@ impl B2bua {
         if let Some(owner) = owner {
             self.warn(
                 owner.call,
-                format!("{} bytes are over udp_mtu, but no TCP connection to {}: sent over UDP", draft.size(), udp.addr),
+                format!("{bytes} bytes are over udp_mtu, but no TCP connection to {}: {} bytes sent over UDP", udp.addr, draft.size()),
                 now,
             );
         }
@@ -374,6 +378,8 @@ impl B2bua {
         self.wheel.set(Owner::Client(tx), None);
         if let Some(entry) = self.clients.remove(&tx) {
             self.branches.remove(&(entry.branch, entry.cancel));
+            give_room_back(&mut self.clients);
+            give_room_back(&mut self.branches);
         }
     }
 

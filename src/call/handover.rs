@@ -83,7 +83,9 @@ impl Call {
 
     fn refuse_refer(&mut self, tx: ServerTxId, status: u16, why: String, cx: &mut Cx<'_>) {
         cx.report(Fact::EscalationRefused { by: AskedBy::Refer.as_str(), why });
-        cx.respond(tx, Reply::new(status));
+        // product.md §5: what is malformed hears which header it was; a 400 to a REFER is always about this one.
+        let reply = Reply::new(status);
+        cx.respond(tx, if status == 400 { reply.reason("Bad Refer-To") } else { reply });
     }
 
     /// A BYE of Synthflow in a running call: plain, or with a wish.

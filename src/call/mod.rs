@@ -599,5 +599,9 @@ fn q850_cause(bye: &Message) -> Option<u16> {
 
 /// Encoding names of an offer, for the log.
 fn codec_list(sdp: &Sdp) -> String {
-    sdp.codecs().iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(",")
+    let codecs = sdp.codecs();
+    if codecs.is_empty() {
+        return format!("no audio over RTP/AVP ({})", sdp.media_lines().join(", "));
+    }
+    codecs.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(",")
 }

@@ -57,15 +57,15 @@ pub trait Core: 'static {
     fn handle_timeout(&mut self, now: Time);
     fn next_deadline(&self) -> Option<Time>;
     fn poll_action(&mut self) -> Option<Action>;
-    /// Lets go of spare memory when nothing is held at all; whether that is so.
-    fn rest(&mut self) -> bool {
+    /// Nothing is held at all: a good moment for what takes a while.
+    fn is_at_rest(&self) -> bool {
         false
     }
 }
 
 impl Core for B2bua {
-    fn rest(&mut self) -> bool {
-        B2bua::rest(self)
+    fn is_at_rest(&self) -> bool {
+        B2bua::is_at_rest(self)
     }
 
     fn handle(&mut self, input: Input, now: Time) {
@@ -242,9 +242,9 @@ impl<C: Core> Shell<C> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// See `Core::rest`.
-    pub fn rest(&mut self) -> bool {
-        self.core.rest()
+    /// See `Core::is_at_rest`.
+    pub fn is_at_rest(&self) -> bool {
+        self.core.is_at_rest()
     }
 
     pub fn is_flushed(&self) -> bool {

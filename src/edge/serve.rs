@@ -338,7 +338,7 @@ async fn keep_house<C: Core>(desk: Desk<C>) {
     let mut rested = true;
     loop {
         tokio::time::sleep(DROPS_SAID_EVERY).await;
-        let rests = desk.with(|shell| shell.rest());
+        let rests = desk.with(|shell| shell.is_at_rest());
         if rests && !rested {
             memory::give_back();
         }
