@@ -291,7 +291,7 @@ impl B2bua {
     fn hops(&self, plan: &Plan) -> Vec<Hop> {
         let hop = |p: &crate::call::rules::PlannedTarget| Hop {
             target: p.target,
-            uri_host: p.uri_host.clone(),
+            shown: p.shown.clone(),
             face: self.flows.face(&self.config, Side::Callee, p.target.transport, self.local_towards(p.target.addr.ip())),
         };
         plan.targets.iter().map(hop).collect()

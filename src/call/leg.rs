@@ -27,6 +27,7 @@ use crate::ids::SipCallId;
 use crate::report::Fact;
 use crate::time::Time;
 use crate::transaction::Timers;
+use crate::wire::header::MediaType;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::method::Method;
@@ -650,10 +651,6 @@ fn early_tag(known: &mut Vec<(RemoteTag, LocalTag)>, remote: &RemoteTag, first: 
 
 /// The session description of a message, when it has one that can be read.
 fn session(message: &Message) -> Option<Sdp> {
-    let content_type = message.value(Name::ContentType)?;
-    let media_type = content_type.split(|b| *b == b';').next()?.trim_ascii();
-    if !media_type.eq_ignore_ascii_case(b"application/sdp") {
-        return None;
-    }
-    Sdp::parse(message.body()).ok()
+    let media_type = message.value(Name::ContentType).and_then(MediaType::parse)?;
+    media_type.is("application/sdp").then(|| Sdp::parse(message.body()).ok())?
 }

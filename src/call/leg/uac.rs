@@ -46,8 +46,8 @@ impl Invitation {
 
     /// The INVITE to one hop. `headers`: all of them, or what is left for UDP.
     pub fn draft(&self, hop: &Hop, headers: &[Carried], call_id: &SipCallId, tag: &LocalTag, cseq: u32) -> Draft {
-        let host = hop.uri_host.split(';').next().unwrap_or_default();
-        let mut draft = Draft::request(Method::INVITE, format!("sip:{}@{}", self.number, hop.uri_host).as_bytes());
+        let address = format!("sip:{}@{}", self.number, hop.shown);
+        let mut draft = Draft::request(Method::INVITE, [&address, hop.target.transport.uri_parameter()].concat().as_bytes());
         draft.put("Max-Forwards", self.max_forwards.to_string());
         let mut from = self.display.to_vec();
         from.extend_from_slice(b"<sip:");
@@ -58,7 +58,7 @@ impl Invitation {
         from.extend_from_slice(hop.face.host_port().as_bytes());
         from.extend_from_slice(b">;tag=");
         from.extend_from_slice(tag.as_bytes());
-        draft.put("From", from).put("To", format!("<sip:{}@{host}>", self.number)).put("Call-ID", call_id.as_str());
+        draft.put("From", from).put("To", format!("<{address}>")).put("Call-ID", call_id.as_str());
         draft.put("CSeq", format!("{cseq} INVITE")).put("Contact", hop.face.contact());
         draft.put("Allow", ALLOW).put("User-Agent", &self.user_agent);
         for h in headers {
