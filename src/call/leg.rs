@@ -1,6 +1,7 @@
 //! Our end towards one party: its dialogs and its INVITE usage. It hears messages and speaks `LegEvent`s; the other leg's side of a
 //! call never sees a message, only these words.
 
+mod refers;
 mod uac;
 
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+pub use crate::call::leg::refers::REFERRALS_MAX;
+pub use crate::call::leg::uac::Invitation;
 use crate::call::out::Cx;
 use crate::call::out::Face;
 use crate::call::out::Hop;
@@ -35,8 +38,6 @@ use crate::wire::sdp::Sdp;
 
 /// Early dialogs kept of one INVITE: a fork fan-out that no carrier reaches.
 pub const EARLY_DIALOGS_MAX: usize = 8;
-/// REFERs of one dialog that are held at once.
-pub const REFERRALS_MAX: usize = 8;
 /// Retransmissions of a 2xx after which the log says which Contact was advertised (features.md pain 14).
 pub const UNACKED_REPORT_AT: u32 = 3;
 
@@ -179,20 +180,6 @@ pub enum LegEvent {
     },
     /// A NOTIFY of ours was answered, or timed out.
     Notified,
-}
-
-/// What the INVITE to the callee says besides its addresses.
-#[derive(Debug, Clone)]
-pub struct Invitation {
-    pub number: CompactString,
-    pub display: Bytes,
-    pub user: Bytes,
-    pub max_forwards: u8,
-    pub headers: Vec<Carried>,
-    /// For UDP, when the budget dropped some.
-    pub udp_headers: Option<Vec<Carried>>,
-    pub user_agent: CompactString,
-    pub body: Option<Bytes>,
 }
 
 /// Our end towards one party.
@@ -574,61 +561,6 @@ impl Leg {
             cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used: Use::Bye, side: self.side });
             self.ended();
             self.usage = Usage::Ending { tx, again };
-        }
-    }
-
-    // ---- REFER
-
-    /// A REFER that counts: it waits for `accept_referrals`. `false`: too many are held.
-    pub fn refer(&mut self, tx: ServerTxId, request: &Message) -> bool {
-        self.referrals.retain(|r| !r.is_over());
-        if self.referrals.len() >= REFERRALS_MAX {
-            return false;
-        }
-        let number = request.cseq().map(|c| c.number).unwrap_or_default();
-        self.referrals.push(Referral::new(tx, self.referred_before.then_some(number)));
-        self.referred_before = true;
-        true
-    }
-
-    /// 202 and NOTIFY 100 for every REFER that waits for them.
-    pub fn accept_referrals(&mut self, cx: &mut Cx<'_>) {
-        let Some(dialog) = self.dialog.as_mut() else { return };
-        let contact = self.face.contact();
-        for referral in &mut self.referrals {
-            let notify = ClientTxId(cx.mint.number());
-            let Some((tx, draft)) = referral.accept(notify, dialog, &contact) else { continue };
-            cx.respond(tx, Reply::new(202).contact(&self.face));
-            let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
-        }
-    }
-
-    /// The outcome for every open subscription. REFERs that still wait for a 202 get it first.
-    pub fn settle_referrals(&mut self, status: u16, cx: &mut Cx<'_>) {
-        self.accept_referrals(cx);
-        if matches!(self.usage, Usage::Ended) {
-            return;
-        }
-        for at in 0..self.referrals.len() {
-            self.final_notify(at, status, cx);
-        }
-    }
-
-    fn final_notify(&mut self, at: usize, status: u16, cx: &mut Cx<'_>) {
-        let (Some(dialog), Some(referral)) = (self.dialog.as_mut(), self.referrals.get_mut(at)) else { return };
-        let notify = ClientTxId(cx.mint.number());
-        if let Some(draft) = referral.settle(status, notify, dialog, &self.face.contact(), cx.now) {
-            let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
-        }
-    }
-
-    fn on_notify_answer(&mut self, tx: ClientTxId, accepted: bool, cx: &mut Cx<'_>) {
-        for at in 0..self.referrals.len() {
-            if let Some(status) = self.referrals[at].on_answer(tx, accepted) {
-                self.final_notify(at, status, cx);
-            }
         }
     }
 }

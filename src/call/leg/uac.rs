@@ -4,7 +4,6 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::call::leg::ALLOW;
-use crate::call::leg::Invitation;
 use crate::call::leg::Leg;
 use crate::call::leg::LegEvent;
 use crate::call::leg::Usage;
@@ -27,6 +26,20 @@ use crate::report::Fact;
 use crate::wire::draft::Draft;
 use crate::wire::message::Message;
 use crate::wire::method::Method;
+
+/// What the INVITE to the callee says besides its addresses.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    pub number: CompactString,
+    pub display: Bytes,
+    pub user: Bytes,
+    pub max_forwards: u8,
+    pub headers: Vec<Carried>,
+    /// For UDP, when the budget dropped some.
+    pub udp_headers: Option<Vec<Carried>>,
+    pub user_agent: CompactString,
+    pub body: Option<Bytes>,
+}
 
 impl Invitation {
     /// What `plan` makes of CXone's INVITE; `body`: the session description as it goes on.
