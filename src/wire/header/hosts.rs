@@ -2,42 +2,41 @@
 
 use std::ops::Range;
 
+use crate::wire::header::scan::quoted_len;
+
 /// A comma list of addresses with the host and port of every SIP URI replaced, everything else byte for byte. `None` when an element
 /// is no address, or of a scheme whose host we cannot replace.
 pub fn with_hosts(value: &[u8], our_host: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(value.len() + our_host.len());
-    for (i, element) in split_list(value).into_iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        let element = &value[element];
+    edited(value, b",", |element, out| {
         let uri = uri_range(element)?;
-        out.extend_from_slice(&element[..uri.start]);
-        out.extend_from_slice(&uri_with_host(&element[uri.clone()], our_host)?);
-        out.extend_from_slice(&element[uri.end..]);
-    }
-    Some(out)
+        let replaced = uri_with_host(&element[uri.clone()], our_host)?;
+        out.extend([&element[..uri.start], &replaced, &element[uri.end..]].concat());
+        Some(())
+    })
 }
 
 /// Alert-Info: a `urn:alert:` (RFC 7462) says nothing about anybody's network; a web address by name is public; one by number, or a
 /// SIP URI, belongs to a side.
 pub fn alert_info(value: &[u8], our_host: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(value.len());
-    for (i, element) in split_list(value).into_iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        let element = &value[element];
+    edited(value, b",", |element, out| {
         let uri = uri_range(element)?;
         match uri_with_host(&element[uri.clone()], our_host) {
-            Some(replaced) => {
-                out.extend_from_slice(&element[..uri.start]);
-                out.extend_from_slice(&replaced);
-                out.extend_from_slice(&element[uri.end..]);
-            }
+            Some(replaced) => out.extend([&element[..uri.start], &replaced, &element[uri.end..]].concat()),
             None if authority_is_name(&element[uri]) => out.extend_from_slice(element),
             None => return None,
         }
+        Some(())
+    })
+}
+
+/// A comma list whose elements `edit` writes anew, or refuses.
+fn edited(value: &[u8], comma: &[u8], edit: impl Fn(&[u8], &mut Vec<u8>) -> Option<()>) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(value.len() + value.len() / 2);
+    for (i, element) in split_list(value).into_iter().enumerate() {
+        if i > 0 {
+            out.extend_from_slice(comma);
+        }
+        edit(&value[element], &mut out)?;
     }
     Some(out)
 }
@@ -54,26 +53,18 @@ fn authority_is_name(uri: &[u8]) -> bool {
 
 /// `399 agent "text"` (RFC 3261 §20.43) with every warn-agent replaced by the node's name.
 pub fn with_agent(value: &[u8], node: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(value.len() + node.len());
-    for (i, element) in split_list(value).into_iter().enumerate() {
-        if i > 0 {
-            out.extend_from_slice(b", ");
-        }
-        let element = value[element].trim_ascii();
-        let (code, rest) = element.split_at_checked(3)?;
+    let ours = agent_token(node);
+    edited(value, b", ", |element, out| {
+        let (code, rest) = element.trim_ascii().split_at_checked(3)?;
         let rest = rest.strip_prefix(b" ")?.trim_ascii_start();
         let agent = rest.iter().position(|&b| b == b' ')?;
         let text = rest[agent..].trim_ascii();
         if !code.iter().all(u8::is_ascii_digit) || !text.starts_with(b"\"") {
             return None;
         }
-        out.extend_from_slice(code);
-        out.push(b' ');
-        out.extend_from_slice(agent_token(node).as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(text);
-    }
-    Some(out)
+        out.extend([code, b" ", ours.as_bytes(), b" ", text].concat());
+        Some(())
+    })
 }
 
 /// A node's name as a warn-agent: a pseudonym is a token (RFC 3261 §20.43).
@@ -106,16 +97,7 @@ fn split_list(value: &[u8]) -> Vec<Range<usize>> {
 
 /// The index of the closing quote of the string that opens at `open`; the last index when it never closes.
 fn quote_end(value: &[u8], open: usize) -> usize {
-    let mut at = open + 1;
-    while at < value.len() {
-        match value[at] {
-            b'\\' => at += 1,
-            b'"' => return at,
-            _ => {}
-        }
-        at += 1;
-    }
-    value.len().saturating_sub(1).max(open)
+    open + quoted_len(&value[open..]).unwrap_or(value.len() - open) - 1
 }
 
 /// Where the URI of a name-addr or addr-spec stands. A display name with a `:` or `@` outside quotes is none: it may be an address.
