@@ -33,6 +33,7 @@ pub use timing::RetryAfter;
 pub use timing::SessionExpires;
 pub use timing::delta_seconds;
 pub use user_to_user::UserToUser;
+pub use user_to_user::from_hex;
 pub use via::Via;
 pub use via::vias;
 
