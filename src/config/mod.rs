@@ -184,7 +184,6 @@ pub struct Template(pub Vec<Piece>);
 
 /// A piece of a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum Piece {
     Text(String),
     ContactId,
@@ -272,7 +271,6 @@ pub struct Escalation {
 
 /// `log.format`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum LogFormat {
     Pretty,
     Json,

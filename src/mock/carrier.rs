@@ -92,6 +92,7 @@ impl HangUp {
 #[derive(Debug)]
 pub struct HangUpEar(mpsc::Receiver<()>);
 
+/// Both ends.
 pub fn hang_up() -> (HangUp, HangUpEar) {
     let (say, hear) = mpsc::channel(1);
     (HangUp(say), HangUpEar(hear))

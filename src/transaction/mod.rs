@@ -41,7 +41,6 @@ impl Timers {
 
 /// The RFC's names of timers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs)]
 pub enum Timer {
     A,
     B,

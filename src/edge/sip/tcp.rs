@@ -254,7 +254,7 @@ impl<C: Core> Connection<C> {
     fn frames(&mut self) -> Result<(), End> {
         let (flow, remote, local) = (Flow::Stream(self.conn), self.remote, self.local);
         loop {
-            match self.framer.next() {
+            match self.framer.next_frame() {
                 Ok(None) => break,
                 Ok(Some(Frame::Message(bytes))) => {
                     self.begun = None;
