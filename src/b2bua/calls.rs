@@ -257,7 +257,7 @@ impl B2bua {
                 self.give_back(callee_pair, now);
                 let Ok(Err(no)) = failed else { return self.never_began(arrival.tx, &arrival.id, now) };
                 let why = format!("no common codec: offered {}, ours {}", no.offered, no.ours);
-                return self.refuse_call(&arrival, Refusal { status: 488, reason: "".into(), headers: Vec::new(), why }, now);
+                return self.refuse_call(&arrival, Refusal::without_words(488, why), now);
             }
         };
         let pairs = vec![caller_pair, callee_pair];

@@ -20,6 +20,7 @@ use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::referral::Referral;
 use crate::call::rules::Carried;
+use crate::call::rules::Refusal;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
 use crate::ids::LocalTag;
@@ -134,12 +135,7 @@ pub enum LegEvent {
         first: bool,
     },
     /// No target is left: the last final answer, or what stands for it.
-    Refused {
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-    },
+    Refused(Refusal),
     /// CANCEL.
     Cancelled {
         why: String,
@@ -313,7 +309,7 @@ impl Leg {
             }
             Usage::Calling { silent_until: Some(at), tx, .. } if *at <= cx.now => {
                 cx.out.push(Out::Abandon { invite: *tx });
-                self.dial_next(408, CompactString::default(), Vec::new(), "silent for first_response".into(), cx)
+                self.dial_next(Refusal::without_words(408, "silent for first_response"), cx)
             }
             _ => None,
         }

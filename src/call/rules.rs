@@ -241,6 +241,13 @@ pub struct Refusal {
     pub why: String,
 }
 
+impl Refusal {
+    /// Of a peer that did not answer, or of a call whose status says all that CXone is to hear.
+    pub fn without_words(status: u16, why: impl Into<String>) -> Refusal {
+        Refusal { status, reason: CompactString::default(), headers: Vec::new(), why: why.into() }
+    }
+}
+
 /// Policy's two answers.
 #[derive(Debug)]
 pub enum Verdict {

@@ -41,12 +41,7 @@ const PORTS: RangeInclusive<u16> = 10000..=29999;
 /// The defaults of product.md §1, with Synthflow's US host as the target and two queues.
 pub fn test_config() -> Config {
     Config {
-        node: Node {
-            name: "bc-1".into(),
-            max_calls: 2000,
-            max_cps: 1000,
-            drain_deadline: Duration::from_secs(3600),
-        },
+        node: Node { name: "bc-1".into(), max_calls: 2000, max_cps: 1000, drain_deadline: Duration::from_secs(3600) },
         sip: Sip {
             listen: Vec::new(),
             advertise: vec![IpAddr::from([203, 0, 113, 10])],

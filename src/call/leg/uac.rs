@@ -16,6 +16,7 @@ use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
+use crate::call::rules::Refusal;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
 use crate::ids::LocalTag;
@@ -207,7 +208,7 @@ impl Leg {
             }
             _ => {
                 let why = format!("{status} {reason}");
-                self.next_or_refused(status, reason, carried, why, cx)
+                self.next_or_refused(Refusal { status, reason, headers: carried, why }, cx)
             }
         }
     }
@@ -215,9 +216,7 @@ impl Leg {
     /// No final answer: timer B or F, or the transport failed. `status` stands for it (RFC 3261 §8.1.3.1): 408 or 503.
     pub fn on_no_response(&mut self, tx: ClientTxId, used: Use, status: u16, why: String, cx: &mut Cx<'_>) -> Option<LegEvent> {
         match (used, &self.usage) {
-            (Use::Invite, Usage::Calling { tx: ours, .. }) if *ours == tx => {
-                self.next_or_refused(status, CompactString::default(), Vec::new(), why, cx)
-            }
+            (Use::Invite, Usage::Calling { tx: ours, .. }) if *ours == tx => self.next_or_refused(Refusal::without_words(status, why), cx),
             (Use::Notify, _) => {
                 self.on_notify_answer(tx, false, cx);
                 Some(LegEvent::Notified)
@@ -233,35 +232,23 @@ impl Leg {
     }
 
     /// RFC 3263 §4.3: 503, a time-out and a transport failure go on to the next target; so does 408 (product.md `fallback`).
-    fn next_or_refused(
-        &mut self,
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-        cx: &mut Cx<'_>,
-    ) -> Option<LegEvent> {
-        if matches!(status, 408 | 503) {
-            return self.dial_next(status, reason, carried, why, cx);
+    fn next_or_refused(&mut self, refusal: Refusal, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        if matches!(refusal.status, 408 | 503) {
+            return self.dial_next(refusal, cx);
         }
         self.usage = Usage::Ended;
-        Some(LegEvent::Refused { status, reason, carried, why })
+        Some(LegEvent::Refused(refusal))
     }
 
-    pub(super) fn dial_next(
-        &mut self,
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-        cx: &mut Cx<'_>,
-    ) -> Option<LegEvent> {
+    /// The next target; `refusal`: what is left to say when there is none.
+    pub(super) fn dial_next(&mut self, refusal: Refusal, cx: &mut Cx<'_>) -> Option<LegEvent> {
         let Usage::Calling { hop, .. } = self.usage else { return None };
         if hop + 1 >= self.hops.len() {
             self.usage = Usage::Ended;
-            return Some(LegEvent::Refused { status, reason, carried, why });
+            return Some(LegEvent::Refused(refusal));
         }
-        cx.report(Fact::Warning { text: format!("target {} failed ({why}), trying the next", self.hops[hop].target.addr) });
+        let (addr, why) = (self.hops[hop].target.addr, refusal.why);
+        cx.report(Fact::Warning { text: format!("target {addr} failed ({why}), trying the next") });
         self.dial_hop(hop + 1, cx);
         None
     }
