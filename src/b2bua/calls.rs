@@ -270,7 +270,7 @@ impl B2bua {
                 self.give_back(callee_pair, now);
                 let Ok(Err(no)) = failed else { return self.never_began(arrival.tx, &arrival.id, now) };
                 let why = format!("no common codec: offered {}, ours {}", no.offered, no.ours);
-                return self.refuse_call(&arrival, Refusal { status: 488, reason: "".into(), headers: Vec::new(), why }, now);
+                return self.refuse_call(&arrival, Refusal::without_words(488, why), now);
             }
         };
         let pairs = vec![caller_pair, callee_pair];
@@ -304,7 +304,7 @@ impl B2bua {
     fn hops(&self, plan: &Plan) -> Vec<Hop> {
         let hop = |p: &crate::call::rules::PlannedTarget| Hop {
             target: p.target,
-            uri_host: p.uri_host.clone(),
+            shown: p.shown.clone(),
             face: self.flows.face(&self.config, Side::Callee, p.target.transport, self.local_towards(p.target.addr.ip())),
         };
         plan.targets.iter().map(hop).collect()

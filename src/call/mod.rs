@@ -32,6 +32,7 @@ use crate::call::out::Use;
 use crate::call::out::line;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
+use crate::call::rules::Refusal;
 use crate::call::rules::Rules;
 use crate::call::sessions::Sessions;
 use crate::ids::ClientTxId;
@@ -305,9 +306,7 @@ impl Call {
                     let reply = Reply::new(status).reason(reason).headers(carried);
                     self.answered(reply, tag, session, cx);
                 }
-                (S::Calling { .. }, Side::Callee, E::Refused { status, reason, carried, why }) => {
-                    self.refused(status, reason, carried, why, cx);
-                }
+                (S::Calling { .. }, Side::Callee, E::Refused(refusal)) => self.refused(refusal, cx),
                 (S::Calling { .. }, Side::Caller, E::Cancelled { why }) => self.cancelled(why, cx),
                 (S::Calling { .. }, Side::Caller, E::HungUp { tx, .. }) => {
                     cx.respond(tx, Reply::new(200));
@@ -355,7 +354,7 @@ impl Call {
                     E::Notified
                     | E::Progress { .. }
                     | E::Answered { .. }
-                    | E::Refused { .. }
+                    | E::Refused(_)
                     | E::Cancelled { .. }
                     | E::Lost { .. }
                     | E::HungUp { .. },
@@ -461,7 +460,8 @@ impl Call {
         self.leg(side).answer_renegotiation(tx, message, invite, sdp, cx);
     }
 
-    fn refused(&mut self, status: u16, reason: CompactString, carried: Vec<Carried>, why: String, cx: &mut Cx<'_>) {
+    fn refused(&mut self, refusal: Refusal, cx: &mut Cx<'_>) {
+        let Refusal { status, reason, headers, why } = refusal;
         let (status, reason) = match status {
             503 if self.rules.relay_503 != 503 => (self.rules.relay_503, CompactString::default()),
             // A redirection is not for CXone to follow, nor a challenge for it to answer (product.md §2).
@@ -469,7 +469,7 @@ impl Call {
             401 | 407 => (403, CompactString::default()),
             _ => (status, reason),
         };
-        self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(carried), cx);
+        self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(headers), cx);
     }
 
     fn refuse_caller(&mut self, by: By, status: u16, why: String, reply: Reply, cx: &mut Cx<'_>) {

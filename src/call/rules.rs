@@ -29,6 +29,14 @@ impl Transport {
         }
     }
 
+    /// As a SIP URI of ours names it: UDP is the default (RFC 3263 §4.1).
+    pub fn uri_parameter(self) -> &'static str {
+        match self {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+        }
+    }
+
     pub fn is_reliable(self) -> bool {
         self == Transport::Tcp
     }
@@ -213,12 +221,12 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// An address and the host text that the Request-URI shows for it.
+/// An address and the host that the Request-URI shows for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlannedTarget {
     pub target: Target,
-    /// `host:port;transport=tcp` for the Request-URI and the To header.
-    pub uri_host: CompactString,
+    /// `host:port` for the Request-URI and the To header.
+    pub shown: CompactString,
 }
 
 /// No, and what the caller hears.
@@ -231,6 +239,13 @@ pub struct Refusal {
     pub headers: Vec<Carried>,
     /// For the log: which rule and value.
     pub why: String,
+}
+
+impl Refusal {
+    /// Of a peer that did not answer, or of a call whose status says all that CXone is to hear.
+    pub fn without_words(status: u16, why: impl Into<String>) -> Refusal {
+        Refusal { status, reason: CompactString::default(), headers: Vec::new(), why: why.into() }
+    }
 }
 
 /// Policy's two answers.

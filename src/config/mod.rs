@@ -185,7 +185,6 @@ pub struct Template(pub Vec<Piece>);
 
 /// A piece of a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum Piece {
     Text(String),
     ContactId,
@@ -273,7 +272,6 @@ pub struct Escalation {
 
 /// `log.format`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum LogFormat {
     Pretty,
     Json,

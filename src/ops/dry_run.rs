@@ -270,7 +270,7 @@ fn print(config: &Config, invite: &Message, plan: &Plan, planned: &PlannedTarget
     let (transport, us) = (planned.target.transport, our_address(config, &config.synthflow.advertise));
     let face = Face { host: print_host(us.ip()), port: us.port(), transport };
     let via = format!("SIP/2.0/{} {};branch={BRANCH};rport", transport.as_str(), face.host_port());
-    let hop = Hop { target: planned.target, uri_host: planned.uri_host.clone(), face };
+    let hop = Hop { target: planned.target, shown: planned.shown.clone(), face };
     let invitation = Invitation::of(plan, invite, (!sdp.is_empty()).then(|| sdp.clone()));
     invitation.draft(&hop, headers, &SipCallId::new(SIP_CALL_ID), &LocalTag::new(TAG), 1).print(Some(&via))
 }

@@ -82,7 +82,7 @@ enum Item {
     Line(Box<PlainLine>),
 }
 
-/// A line that is not a call's: start, reload, trunk health.
+/// A line that is not a call's: start, names, tokens, drain.
 struct PlainLine {
     at: Time,
     level: Level,

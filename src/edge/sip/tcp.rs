@@ -254,7 +254,7 @@ impl<C: Core> Connection<C> {
     fn frames(&mut self) -> Result<(), End> {
         let (flow, remote, local) = (Flow::Stream(self.conn), self.remote, self.local);
         loop {
-            match self.framer.next() {
+            match self.framer.next_frame() {
                 Ok(None) => break,
                 Ok(Some(Frame::Message(bytes))) => {
                     self.begun = None;
@@ -347,7 +347,7 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(10);
         while !desk.with(|shell| shell.core().heard.iter().any(|h| h.contains(what))) {
             assert!(Instant::now() < until, "{what} not in {:?}", desk.with(|shell| shell.core().heard.clone()));
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     }
 
