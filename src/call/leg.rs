@@ -1,6 +1,7 @@
 //! Our end towards one party: its dialogs and its INVITE usage. It hears messages and speaks `LegEvent`s; the other leg's side of a
 //! call never sees a message, only these words.
 
+mod renegotiation;
 mod uac;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use crate::call::leg::renegotiation::Asking;
 use crate::call::out::Cx;
 use crate::call::out::Face;
 use crate::call::out::Hop;
@@ -138,7 +140,7 @@ pub enum LegEvent {
         carried: Vec<Carried>,
         why: String,
     },
-    /// CANCEL.
+    /// CANCEL of an INVITE, the first or a later one.
     Cancelled {
         why: String,
     },
@@ -148,6 +150,20 @@ pub enum LegEvent {
         message: Box<Message>,
         offer: Option<Sdp>,
         invite: Option<u32>,
+        carried: Vec<Carried>,
+    },
+    /// The 2xx to a re-INVITE or UPDATE of ours.
+    Renegotiated {
+        status: u16,
+        reason: CompactString,
+        session: Option<Sdp>,
+        carried: Vec<Carried>,
+    },
+    /// Its refusal: the session stays as it was.
+    RenegotiationRefused {
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
     },
     Referred {
         tx: ServerTxId,
@@ -210,6 +226,8 @@ pub struct Leg {
     first_response: Duration,
     /// The 2xx to a re-INVITE of the peer that waits for its ACK.
     reinvite: Option<Unacked>,
+    asking: Option<Asking>,
+    takes_update: bool,
     referrals: Vec<Referral>,
     referred_before: bool,
 }
@@ -222,7 +240,7 @@ impl Leg {
     pub fn invited(side: Side, invite: &Message, tx: ServerTxId, face: Face, timers: Timers, cx: &mut Cx<'_>) -> Leg {
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
-        Leg {
+        let mut leg = Leg {
             side,
             face,
             timers,
@@ -235,9 +253,13 @@ impl Leg {
             local_seq: 0,
             first_response: Duration::ZERO,
             reinvite: None,
+            asking: None,
+            takes_update: false,
             referrals: Vec::new(),
             referred_before: false,
-        }
+        };
+        leg.learn(invite);
+        leg
     }
 
     /// A leg that will dial one of `hops`, in order; the first is where its face is taken from.
@@ -265,6 +287,8 @@ impl Leg {
             local_seq: 0,
             first_response,
             reinvite: None,
+            asking: None,
+            takes_update: false,
             referrals: Vec::new(),
             referred_before: false,
         })
@@ -387,10 +411,10 @@ impl Leg {
         }
     }
 
-    /// CANCEL for our INVITE (its own 200 is the stairwell's).
+    /// CANCEL for an INVITE that has no final answer (its own 200 is the stairwell's).
     pub fn on_cancel(&mut self, cancel: &Message) -> Option<LegEvent> {
         match self.usage {
-            Usage::Invited { .. } => {
+            Usage::Invited { .. } | Usage::Answered { .. } | Usage::Established => {
                 let reason = cancel.value(Name::Reason).map(|r| String::from_utf8_lossy(r).into_owned());
                 Some(LegEvent::Cancelled { why: reason.unwrap_or_else(|| "CANCEL".into()) })
             }
@@ -448,7 +472,7 @@ impl Leg {
             Method::Known(rsip::Method::Bye) => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
             Method::Known(rsip::Method::Invite | rsip::Method::Update) => {
                 let invite = (*request.method() == Method::INVITE).then_some(number);
-                Some(LegEvent::Renegotiate { tx, message: Box::new(request.clone()), offer: session(request), invite })
+                Some(LegEvent::Renegotiate { tx, message: Box::new(request.clone()), offer: session(request), invite, carried })
             }
             Method::Known(rsip::Method::Refer) => Some(LegEvent::Referred { tx, message: Box::new(request.clone()) }),
             Method::Known(rsip::Method::Info | rsip::Method::Message) => Some(LegEvent::Passed {
@@ -490,18 +514,6 @@ impl Leg {
                 None
             }
         }
-    }
-
-    /// The 200 to a re-INVITE (`invite`: its CSeq number) or UPDATE: only what is accepted refreshes the target (RFC 6141 §4.2).
-    pub fn answer_renegotiation(&mut self, tx: ServerTxId, message: &Message, invite: Option<u32>, sdp: Option<Bytes>, cx: &mut Cx<'_>) {
-        if let Some(dialog) = self.dialog.as_mut() {
-            dialog.refresh_target(message);
-        }
-        self.confirmed(cx);
-        if let Some(cseq) = invite {
-            self.reinvite = Some(Unacked::new(tx, cseq, self.timers, cx.now));
-        }
-        cx.respond(tx, Reply::new(200).contact(&self.face).header("Allow", ALLOW).sdp(sdp));
     }
 
     /// A request of the other leg that is passed on in this dialog.

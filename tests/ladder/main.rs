@@ -12,6 +12,7 @@ mod escalation;
 mod failover;
 mod handover;
 mod refusals;
+mod renegotiation;
 mod routes;
 mod session;
 mod stream;

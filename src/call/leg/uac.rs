@@ -101,6 +101,7 @@ impl Leg {
                 self.on_bye_done(tx);
                 None
             }
+            Use::Reinvite | Use::Update => self.on_renegotiation_response(tx, used, response, carried, cx),
             Use::Bye | Use::Passed(_) => None,
         }
     }
@@ -165,6 +166,7 @@ impl Leg {
                 let invite = Message::parse(request.clone()).ok()?;
                 let dialog = Dialog::uac(&invite, response)?;
                 let tag = dialog.remote_tag().clone();
+                self.learn(response);
                 self.dialog = Some(dialog);
                 self.confirmed(cx);
                 self.usage = Usage::Answering { tx };
@@ -191,6 +193,7 @@ impl Leg {
                 self.on_bye_lost(tx, status, cx);
                 None
             }
+            (Use::Reinvite | Use::Update, _) => self.on_renegotiation_unanswered(tx, status, why, cx),
             // Nothing that the peer said: and a 408 would end the other dialog (RFC 3261 §12.2.1.2).
             (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() }),
             _ => None,
