@@ -2,6 +2,7 @@
 //! call never sees a message, only these words.
 
 mod renegotiation;
+pub mod timer;
 mod uac;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::call::leg::renegotiation::Asking;
+use crate::call::leg::timer::SessionTimer;
 use crate::call::out::Cx;
 use crate::call::out::Face;
 use crate::call::out::Hop;
@@ -18,7 +20,9 @@ use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::referral::Referral;
+use crate::call::rules::CallTimes;
 use crate::call::rules::Carried;
+use crate::call::rules::SessionTimes;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
 use crate::ids::LocalTag;
@@ -228,6 +232,7 @@ pub struct Leg {
     reinvite: Option<Unacked>,
     asking: Option<Asking>,
     takes_update: bool,
+    session: SessionTimer,
     referrals: Vec<Referral>,
     referred_before: bool,
 }
@@ -237,7 +242,15 @@ pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, MESSAGE, UPDAT
 
 impl Leg {
     /// The leg of an INVITE that came in; `tx` is its server transaction.
-    pub fn invited(side: Side, invite: &Message, tx: ServerTxId, face: Face, timers: Timers, cx: &mut Cx<'_>) -> Leg {
+    pub fn invited(
+        side: Side,
+        invite: &Message,
+        tx: ServerTxId,
+        face: Face,
+        timers: Timers,
+        session: SessionTimes,
+        cx: &mut Cx<'_>,
+    ) -> Leg {
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
         let mut leg = Leg {
@@ -255,6 +268,7 @@ impl Leg {
             reinvite: None,
             asking: None,
             takes_update: false,
+            session: SessionTimer::new(side, session),
             referrals: Vec::new(),
             referred_before: false,
         };
@@ -263,14 +277,7 @@ impl Leg {
     }
 
     /// A leg that will dial one of `hops`, in order; the first is where its face is taken from.
-    pub fn outgoing(
-        side: Side,
-        hops: Vec<Hop>,
-        invitation: Invitation,
-        first_response: Duration,
-        timers: Timers,
-        cx: &mut Cx<'_>,
-    ) -> Option<Leg> {
+    pub fn outgoing(side: Side, hops: Vec<Hop>, invitation: Invitation, times: &CallTimes, timers: Timers, cx: &mut Cx<'_>) -> Option<Leg> {
         let face = hops.first()?.face.clone();
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
@@ -285,10 +292,11 @@ impl Leg {
             hops,
             invitation: Some(invitation),
             local_seq: 0,
-            first_response,
+            first_response: times.first_response,
             reinvite: None,
             asking: None,
             takes_update: false,
+            session: SessionTimer::new(side, times.session),
             referrals: Vec::new(),
             referred_before: false,
         })
@@ -325,12 +333,16 @@ impl Leg {
             _ => None,
         };
         let reinvite = self.reinvite.map(|u| u.deadline());
-        usage.into_iter().chain(reinvite).chain(self.referrals.iter().filter_map(Referral::deadline)).min()
+        let session = self.session.deadline().filter(|_| self.is_up());
+        usage.into_iter().chain(session).chain(reinvite).chain(self.referrals.iter().filter_map(Referral::deadline)).min()
     }
 
     pub fn on_timeout(&mut self, cx: &mut Cx<'_>) -> Option<LegEvent> {
         for referral in &mut self.referrals {
             referral.on_timeout(cx.now);
+        }
+        if self.is_up() && self.session.is_expired(cx.now) {
+            return Some(self.session_expired(cx));
         }
         if let Some(unacked) = self.reinvite.as_mut().filter(|u| u.deadline() <= cx.now) {
             if unacked.give_up <= cx.now {
@@ -392,7 +404,8 @@ impl Leg {
         self.confirmed(cx);
         let cseq = invite.cseq().map(|c| c.number).unwrap_or_default();
         self.usage = Usage::Answered { unacked: Unacked::new(tx, cseq, self.timers, cx.now), then_bye: None };
-        cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW));
+        let timer = self.session.answers(invite, cx.now);
+        cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW).headers(timer));
         Some(())
     }
 

@@ -166,7 +166,7 @@ impl Call {
         {
             return Err(NoCodec { offered: codec_list(offer), ours: rules.codecs.join(",") });
         }
-        let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, cx);
+        let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, rules.times.session, cx);
         let mut sessions = Sessions::open(caller_media, callee_media, rules.latch, cx);
         let body = offer.and_then(|o| sessions.cross(Side::Caller, &o, &rules.codecs, cx));
         let invitation = Invitation {
@@ -180,7 +180,7 @@ impl Call {
             body,
         };
         let nowhere = || NoCodec { offered: String::new(), ours: String::new() };
-        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
+        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, &rules.times, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);
         Ok(Call {
             id,
@@ -215,6 +215,13 @@ impl Call {
         match side {
             Side::Caller => &mut self.caller,
             Side::Callee => &mut self.callee,
+        }
+    }
+
+    fn look(&self, side: Side) -> &Leg {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
         }
     }
 
@@ -289,6 +296,9 @@ impl Call {
             if self.leg(side).deadline().is_some_and(|at| at <= cx.now) {
                 let event = self.leg(side).on_timeout(cx);
                 self.on(side, event, cx);
+            }
+            if self.leg(side).is_refresh_due(cx.now) {
+                self.refresh(side, cx);
             }
         }
         match &self.state {
@@ -487,6 +497,8 @@ impl Call {
             // A redirection is not for CXone to follow, nor a challenge for it to answer (product.md §2).
             300..=399 => (480, CompactString::default()),
             401 | 407 => (403, CompactString::default()),
+            // Of our session timer, not of CXone's.
+            422 => (500, CompactString::default()),
             _ => (status, reason),
         };
         self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(carried), cx);

@@ -17,6 +17,7 @@ use crate::ids::Side;
 use crate::report::Fact;
 use crate::time::Time;
 use crate::wire::message::Message;
+use crate::wire::message::Name;
 use crate::wire::method::Method;
 use crate::wire::sdp::Sdp;
 
@@ -79,12 +80,17 @@ impl Call {
     /// re-INVITE and UPDATE: asked of the other side while the call is bridged, else answered here, at the same port and with the codec
     /// in use.
     pub(super) fn renegotiate(&mut self, side: Side, request: Request, carried: &[Carried], cx: &mut Cx<'_>) {
+        if let Some(min_se) = self.leg(side).too_short(&request.message) {
+            return cx.respond(request.tx, Reply::new(422).header("Min-SE", min_se.to_string()));
+        }
         let plain = request.invite.is_none() && request.offer.is_none();
+        // A refresh of this leg's timer is no news for the other one.
+        let is_refresh = plain && request.message.value(Name::SessionExpires).is_some();
         match self.refusal(side, cx) {
             // An UPDATE without an offer can not collide with one.
             Some(_) if plain => self.answer_here(side, request, cx),
             Some(reply) => cx.respond(request.tx, reply),
-            None if plain && !self.leg(!side).takes_update() => self.answer_here(side, request, cx),
+            None if is_refresh || (plain && !self.leg(!side).takes_update()) => self.answer_here(side, request, cx),
             None if matches!(self.state, State::Bridged) => self.ask_other(side, request, carried, cx),
             None => self.answer_here(side, request, cx),
         }
@@ -102,6 +108,8 @@ impl Call {
                 Some(Reply::new(500).header("Retry-After", seconds.to_string()))
             }
             Some(_) => Some(Reply::new(491)),
+            // Our own refresh.
+            None if self.look(side).is_asking() => Some(Reply::new(491)),
             None => None,
         }
     }
@@ -165,7 +173,7 @@ impl Call {
     /// The final answer of `side` to what it was asked.
     pub(super) fn renegotiation_answered(&mut self, side: Side, event: LegEvent, cx: &mut Cx<'_>) {
         let Some(crossing) = self.crossing.take_if(|c| c.from == !side && matches!(c.stage, Stage::Asked { .. })) else {
-            return self.leg(side).acknowledge_renegotiation(None, cx);
+            return self.refreshed(side, event, cx);
         };
         let Crossing { from, request, stage } = *crossing;
         let Stage::Asked { proposal, wish, .. } = stage else { return };
@@ -179,7 +187,7 @@ impl Call {
                     // We gave up, not the one that hears this.
                     487 if wish == Wish::Overdue => Reply::new(500).reason("No Answer From The Other Leg"),
                     // What it says of its own server, method or place is not for the other one; a 503 would speak of all of us.
-                    503 | 405 | 501 | 408 | 481 => Reply::new(500).headers(carried),
+                    503 | 405 | 501 | 408 | 481 | 422 => Reply::new(500).headers(carried),
                     300..=399 => Reply::new(488),
                     401 | 407 => Reply::new(403),
                     _ => Reply::new(status).reason(reason).headers(carried),
@@ -188,6 +196,21 @@ impl Call {
             }
             _ => {}
         }
+    }
+
+    /// The session timer of this leg wants to see a sign of life (RFC 4028 §10).
+    pub(super) fn refresh(&mut self, side: Side, cx: &mut Cx<'_>) {
+        // product.md §4: CXone's held leg gets no re-INVITE of ours.
+        let is_held = side == Side::Caller && !self.callee.is_up();
+        let sdp = if is_held { None } else { self.sessions.sent(side) };
+        self.leg(side).refresh(sdp, cx);
+    }
+
+    fn refreshed(&mut self, side: Side, event: LegEvent, cx: &mut Cx<'_>) {
+        if let LegEvent::Renegotiated { session: Some(answer), .. } = event {
+            self.sessions.hear(side, &answer, cx);
+        }
+        self.leg(side).acknowledge_renegotiation(None, cx);
     }
 
     fn agreed(&mut self, from: Side, request: Request, proposal: Option<Proposal>, session: Option<Sdp>, reply: Reply, cx: &mut Cx<'_>) {

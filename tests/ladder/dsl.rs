@@ -932,6 +932,10 @@ impl End<'_> {
         self.respond(&request, status, &to, headers, body);
     }
 
+    pub fn answers_with_headers(&mut self, method: &str, status: u16, headers: &str) {
+        self.answers_request(method, status, headers, "");
+    }
+
     /// Answers an INVITE that another address got.
     pub fn answers_message(&mut self, request: &Message, status: u16, tag: &str, body: &str) {
         let to = text(request.value(Name::To).unwrap());

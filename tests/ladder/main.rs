@@ -16,3 +16,4 @@ mod renegotiation;
 mod routes;
 mod session;
 mod stream;
+mod timers;

@@ -1,5 +1,7 @@
 //! Changes to a session that is there: re-INVITE (RFC 3261 §14) and UPDATE (RFC 3311), in either direction.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use compact_str::CompactString;
 
@@ -14,12 +16,17 @@ use crate::call::out::Out;
 use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
+use crate::call::out::line;
 use crate::call::rules::Carried;
 use crate::ids::ClientTxId;
 use crate::ids::ServerTxId;
+use crate::time::Time;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::method::Method;
+
+/// A refresh that cannot leave now is tried again after that.
+const REFRESH_LATER: Duration = Duration::from_secs(2);
 
 /// A re-INVITE or UPDATE of ours.
 ///
@@ -65,7 +72,7 @@ impl Leg {
         let is_invite = method == Method::INVITE;
         let mut draft = dialog.request(method);
         draft.put("Contact", self.face.contact()).put("Allow", ALLOW);
-        for h in carried {
+        for h in self.session.asks().iter().chain(carried) {
             draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
         }
         if let Some(sdp) = sdp {
@@ -75,6 +82,7 @@ impl Leg {
         let invite = is_invite.then(|| dialog.local_seq());
         let tx = cx.client_tx();
         self.asking = Some(Asking::Asked { tx, invite });
+        self.session.sent(cx.now);
         let used = if is_invite { Use::Reinvite } else { Use::Update };
         cx.out.push(Out::Request { tx, draft: Box::new(draft), slim: None, to, used, side: self.side });
         true
@@ -143,6 +151,7 @@ impl Leg {
                 if let Some(dialog) = self.dialog.as_mut() {
                     dialog.refresh_target(response);
                 }
+                self.session.on_answer(response, cx.now);
                 self.confirmed(cx);
                 Some(LegEvent::Renegotiated { status, reason, session: session(response), carried })
             }
@@ -152,7 +161,14 @@ impl Leg {
                 Some(LegEvent::Lost { why: format!("481 to {}", response.method()) })
             }
             (408, _) => Some(self.unanswered("408 to a change of the session".into(), cx)),
-            (status, _) => Some(LegEvent::RenegotiationRefused { status, reason, carried }),
+            (status, _) => {
+                if status == 422 && self.session.on_too_small(response) {
+                    self.session.postpone(cx.now);
+                } else {
+                    self.session.refused(status, cx);
+                }
+                Some(LegEvent::RenegotiationRefused { status, reason, carried })
+            }
         }
     }
 
@@ -170,6 +186,7 @@ impl Leg {
         self.asking = None;
         // It never left: the peer knows nothing of it, and may be reached again.
         if status == 503 {
+            self.session.refused(status, cx);
             return Some(LegEvent::RenegotiationRefused { status, reason: CompactString::default(), carried: Vec::new() });
         }
         Some(self.unanswered(format!("a change of the session: {why}"), cx))
@@ -185,6 +202,39 @@ impl Leg {
         if let Some(cseq) = invite {
             self.reinvite = Some(Unacked::new(tx, cseq, self.timers, cx.now));
         }
-        cx.respond(tx, reply.contact(&self.face).header("Allow", ALLOW));
+        let timer = self.session.answers(message, cx.now);
+        cx.respond(tx, reply.contact(&self.face).header("Allow", ALLOW).headers(timer));
+    }
+
+    // ---- the session timer
+
+    /// The Min-SE of the 422 that this re-INVITE or UPDATE deserves (RFC 4028 §9).
+    pub fn too_short(&self, request: &Message) -> Option<u64> {
+        self.session.too_short(request)
+    }
+
+    /// Our refresh of the session is due.
+    pub fn is_refresh_due(&self, now: Time) -> bool {
+        self.is_up() && self.session.is_refresh_due(now)
+    }
+
+    /// Our re-INVITE or UPDATE is under way, or waits for its ACK.
+    pub fn is_asking(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// Refreshes the session (RFC 4028 §10): by UPDATE, else by a re-INVITE with the description that we sent last.
+    pub fn refresh(&mut self, sdp: Option<Bytes>, cx: &mut Cx<'_>) {
+        let (method, sdp) = if self.takes_update { (Method::UPDATE, None) } else { (Method::INVITE, sdp) };
+        // A re-INVITE without an offer would ask for a new one.
+        if (method == Method::INVITE && sdp.is_none()) || !self.renegotiate(method, &[], sdp, cx) {
+            self.session.postpone(cx.now + REFRESH_LATER);
+        }
+    }
+
+    /// RFC 4028 §10: "it SHOULD send a BYE to terminate the session, slightly before the session expiration".
+    pub(super) fn session_expired(&mut self, cx: &mut Cx<'_>) -> LegEvent {
+        self.bye(vec![line("Reason", "SIP;cause=408;text=\"Session expired\"")], cx);
+        LegEvent::Lost { why: "session expired".into() }
     }
 }

@@ -71,7 +71,7 @@ impl Leg {
         draft.put("From", from).put("To", format!("<sip:{}@{host}>", i.number)).put("Call-ID", self.call_id.as_str());
         draft.put("CSeq", format!("{} INVITE", self.local_seq)).put("Contact", hop.face.contact());
         draft.put("Allow", ALLOW).put("User-Agent", &i.user_agent);
-        for h in headers {
+        for h in self.session.asks().iter().chain(headers) {
             draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
         }
         if let Some(body) = &i.body {
@@ -167,10 +167,18 @@ impl Leg {
                 let dialog = Dialog::uac(&invite, response)?;
                 let tag = dialog.remote_tag().clone();
                 self.learn(response);
+                self.session.on_answer(response, cx.now);
                 self.dialog = Some(dialog);
                 self.confirmed(cx);
                 self.usage = Usage::Answering { tx };
                 Some(LegEvent::Answered { status, reason, tag, session: session(response), carried })
+            }
+            // RFC 4028 §7.3: the same request with a larger interval, its CSeq one higher.
+            422 if self.session.on_too_small(response) => {
+                if let Usage::Calling { hop, .. } = self.usage {
+                    self.dial_hop(hop, cx);
+                }
+                None
             }
             _ => {
                 let why = format!("{status} {reason}");
