@@ -12,6 +12,8 @@ mod escalation;
 mod failover;
 mod handover;
 mod refusals;
+mod renegotiation;
 mod routes;
 mod session;
 mod stream;
+mod timers;
