@@ -1,6 +1,7 @@
 //! Our end towards one party: its dialogs and its INVITE usage. It hears messages and speaks `LegEvent`s; the other leg's side of a
 //! call never sees a message, only these words.
 
+mod reliable;
 mod renegotiation;
 pub mod timer;
 mod uac;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use crate::call::leg::reliable::Early;
 use crate::call::leg::renegotiation::Asking;
 use crate::call::leg::timer::SessionTimer;
 use crate::call::out::Cx;
@@ -233,6 +235,8 @@ pub struct Leg {
     asking: Option<Asking>,
     takes_update: bool,
     session: SessionTimer,
+    /// Of our first INVITE, those with reliable answers.
+    early: Vec<Early>,
     referrals: Vec<Referral>,
     referred_before: bool,
 }
@@ -269,6 +273,7 @@ impl Leg {
             asking: None,
             takes_update: false,
             session: SessionTimer::new(side, session),
+            early: Vec::new(),
             referrals: Vec::new(),
             referred_before: false,
         };
@@ -297,6 +302,7 @@ impl Leg {
             asking: None,
             takes_update: false,
             session: SessionTimer::new(side, times.session),
+            early: Vec::new(),
             referrals: Vec::new(),
             referred_before: false,
         })
@@ -519,6 +525,11 @@ impl Leg {
             Method::Known(rsip::Method::Bye) if early => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
             // RFC 3261 §14.2: a second INVITE before the final response to the first.
             Method::Known(rsip::Method::Invite) if early => {
+                cx.respond(tx, Reply::new(500).header("Retry-After", "5"));
+                None
+            }
+            // RFC 3311 §5.2: not now. The early dialog is there.
+            Method::Known(rsip::Method::Update) if matches!(self.usage, Usage::Calling { .. }) => {
                 cx.respond(tx, Reply::new(500).header("Retry-After", "5"));
                 None
             }
