@@ -6,6 +6,7 @@
 //!   roof     edge         the only doors to the world: sockets, clock, HTTP, tasks; ops, mock and cli live here too
 //!   ──────   b2bua        the stairwell: routes each input to its floor and back down; port ledger, timers, panic wall
 //!   4th      policy       what this product decides: header rules, X-EI, routing, admission, what a REFER or BYE means
+//!            trunk        beside it: which targets answer their OPTIONS and are worth a call
 //!   3rd      call         two legs make a call; `call::handover` and `call::escalation` are its way out, `call::anchor` its media
 //!   2nd      dialog       who talks to whom, in what order (RFC 3261 §12)
 //!   1st      transaction  one request reliably answered (RFC 3261 §17, RFC 6026)
@@ -30,8 +31,8 @@
 //! | `call` | `wire`, `dialog`, `transaction`, `ids`, `time`, `report` |
 //! | `config` | `call`, `wire`, `ids` |
 //! | `policy` | `call`, `wire`, `config`, `ids` |
-//! | `trunk` | `wire`, `transaction`, `dialog`, `call`, `config`, `ids`, `time`, `report` |
-//! | `b2bua` | `policy`, `trunk`, `call`, `dialog`, `transaction`, `wire`, `config`, `report`, `ids`, `time` |
+//! | `trunk` | `call`, `time` |
+//! | `b2bua` | `trunk`, `policy`, `call`, `dialog`, `transaction`, `wire`, `config`, `report`, `ids`, `time` |
 
 /// The ladders' language speaks of the crate by its name; unit tests use it too.
 #[cfg(test)]

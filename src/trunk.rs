@@ -33,7 +33,7 @@ enum Health {
 #[derive(Clone, Debug)]
 struct Watched {
     target: Target,
-    uri_host: CompactString,
+    shown: CompactString,
     health: Health,
     /// When the next OPTIONS leaves.
     next: Time,
@@ -68,11 +68,11 @@ impl Trunk {
             return;
         }
         let old = std::mem::take(&mut self.watched);
-        for PlannedTarget { target, uri_host } in targets.iter().take(WATCHED_MAX) {
+        for PlannedTarget { target, shown } in targets.iter().take(WATCHED_MAX) {
             let known = old.iter().find(|w| w.target == *target).cloned();
             let new = || Watched {
                 target: *target,
-                uri_host: uri_host.clone(),
+                shown: shown.clone(),
                 health: Health::Up { failures: 0 },
                 next: now + self.every,
                 asked: false,
@@ -93,7 +93,7 @@ impl Trunk {
                 changes.extend(watched.fails("no answer to OPTIONS"));
             }
             watched.next = now + self.every;
-            ask.push(PlannedTarget { target: watched.target, uri_host: watched.uri_host.clone() });
+            ask.push(PlannedTarget { target: watched.target, shown: watched.shown.clone() });
         }
         (ask, changes)
     }
@@ -190,7 +190,7 @@ mod tests {
 
     fn target(last: u8) -> PlannedTarget {
         let addr = SocketAddr::from(([192, 0, 2, last], 5060));
-        PlannedTarget { target: Target { transport: Transport::Udp, addr }, uri_host: "bot.example".into() }
+        PlannedTarget { target: Target { transport: Transport::Udp, addr }, shown: "bot.example".into() }
     }
 
     fn at(secs: u64) -> Time {

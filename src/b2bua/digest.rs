@@ -183,7 +183,7 @@ impl B2bua {
         match flow {
             Flow::Udp { .. } => self.request_at(out, Target { transport: Transport::Udp, addr: remote }, now),
             Flow::Stream(_) => {
-                let flow = self.revived(flow, remote, now);
+                let flow = self.revived(flow, remote);
                 self.start_client(out, flow, if long { Way::Long } else { Way::Direct }, now);
             }
         }

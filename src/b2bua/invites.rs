@@ -1,6 +1,7 @@
 //! What only an INVITE of ours needs: ACKs to its 2xx, giving it up, and 2xx that nobody waits for.
 
 use crate::b2bua::B2bua;
+use crate::b2bua::FORKS_ENDED_MAX;
 use crate::b2bua::digest::Answered;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
@@ -14,6 +15,7 @@ use crate::b2bua::places::Query;
 use crate::call::out::Whither;
 use crate::call::rules::Target;
 use crate::call::rules::Transport;
+use crate::dialog::ack_again;
 use crate::dialog::ack_and_bye;
 use crate::ids::CallHandle;
 use crate::ids::ClientTxId;
@@ -47,7 +49,7 @@ impl B2bua {
 
     pub(super) fn send_ack(&mut self, invite: ClientTxId, draft: &Draft, target: Target, side: Side, tag: Box<[u8]>, now: Time) {
         let flow = match target.transport {
-            Transport::Tcp => Some(Flow::Stream(self.stream_to(target, now))),
+            Transport::Tcp => Some(Flow::Stream(self.stream_to(target))),
             Transport::Udp => self.flows.udp(target.addr),
         };
         if let Some(flow) = flow {
@@ -145,7 +147,7 @@ impl B2bua {
         let Some(entry) = self.clients.get_mut(&tx) else { return false };
         if let Some((_, flow, bytes)) = entry.acks.iter().find(|(t, ..)| *t == tag) {
             let (flow, remote, bytes) = (*flow, entry.remote, bytes.clone());
-            let flow = self.revived(flow, remote, now);
+            let flow = self.revived(flow, remote);
             self.trace_ack(tx, &bytes, now);
             self.actions.push_back(Action::Send { flow, bytes });
             return false;
@@ -158,6 +160,10 @@ impl B2bua {
                 entry.taken = Some(tag);
                 true
             }
+            _ if entry.is_reinvite() => {
+                self.ack_alone(tx, response, tag, now);
+                false
+            }
             _ => {
                 self.end_stray(tx, response, tag, now);
                 false
@@ -165,9 +171,18 @@ impl B2bua {
         }
     }
 
+    /// The ACK to the 2xx of a re-INVITE whose call is over: its dialog has had its BYE.
+    fn ack_alone(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
+        let Some(entry) = self.clients.get(&tx) else { return };
+        let (flow, remote, side) = (entry.flow, entry.remote, entry.owner.map_or(Side::Callee, |o| o.side));
+        let Some(ack) = ack_again(entry.machine.request(), response) else { return };
+        let flow = self.revived(flow, remote);
+        self.send_ack_on(tx, &ack, flow, side, tag, now);
+    }
+
     pub(super) fn end_stray(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        if entry.strays.len() >= ACKS_MAX || entry.strays.contains(&tag) {
+        if entry.strays.len() >= FORKS_ENDED_MAX || entry.strays.contains(&tag) {
             return;
         }
         entry.strays.push(tag.clone());

@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::b2bua::B2bua;
+use crate::b2bua::FORKS_ENDED_MAX;
 use crate::b2bua::calls::Later;
 use crate::b2bua::digest::Again;
 use crate::b2bua::digest::Answered;
+use crate::b2bua::give_room_back;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::io::LossReason;
@@ -37,8 +39,8 @@ pub(super) const TCP_TRIAL: Duration = Duration::from_millis(500);
 const VIA_BYTES_MAX: usize = 160;
 /// As long as every branch that we mint.
 const BRANCH_SAMPLE: &str = "z9hG4bK0123456789abcdef";
-/// ACKs kept of one INVITE: one a fork.
-pub(super) const ACKS_MAX: usize = 8;
+/// ACKs kept of one INVITE: of the 2xx that was taken, and of forks.
+pub(super) const ACKS_MAX: usize = FORKS_ENDED_MAX + 1;
 
 /// Who hears of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub(super) enum Way {
     /// Over TCP only because it is long: UDP when there is no connection by then.
     Trial {
         draft: Box<Draft>,
+        /// What was too long; `draft` may have lost headers to the budget since.
+        bytes: usize,
         udp: Target,
         until: Time,
     },
@@ -96,6 +100,15 @@ pub struct ClientEntry {
 }
 
 impl ClientEntry {
+    /// A leg waits for the answer. For that to a re-INVITE even when it sent a CANCEL: its dialog goes on.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.fate == Fate::Wanted || self.is_reinvite()
+    }
+
+    pub(super) fn is_reinvite(&self) -> bool {
+        self.owner.is_some_and(|o| o.used == Use::Reinvite)
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         let trial = match &self.way {
             Way::Trial { until, .. } => Some(*until),
@@ -146,16 +159,17 @@ impl B2bua {
         self.authorize_ahead(&mut out, target.addr);
         match target.transport {
             Transport::Tcp => {
-                let flow = Flow::Stream(self.stream_to(target, now));
+                let flow = Flow::Stream(self.stream_to(target));
                 self.start_client(out, flow, Way::Direct, now);
             }
             Transport::Udp => {
                 // RFC 3261 §18.1.1: what is longer than the path may carry goes over a congestion-controlled transport.
                 if self.is_long(&out, target.addr) {
+                    let bytes = out.draft.size();
                     let udp = out.slim.take().unwrap_or_else(|| out.draft.clone());
                     let until = now + TCP_TRIAL;
-                    let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }, now));
-                    return self.start_client(out, flow, Way::Trial { draft: udp, udp: target, until }, now);
+                    let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }));
+                    return self.start_client(out, flow, Way::Trial { draft: udp, bytes, udp: target, until }, now);
                 }
                 if let Some(slim) = out.slim.take() {
                     out.draft = slim;
@@ -264,7 +278,7 @@ impl B2bua {
                     if let Some(entry) = self.clients.get(&tx).filter(|e| !matches!(e.way, Way::Trial { .. })) {
                         let (flow, remote, owner) = (entry.flow, entry.remote, entry.owner);
                         // A CANCEL or ACK follows its INVITE to the same address, port and transport (RFC 3261 §9.1, §17.1.1.3).
-                        let flow = self.revived(flow, remote, now);
+                        let flow = self.revived(flow, remote);
                         if let Some(entry) = self.clients.get_mut(&tx) {
                             entry.flow = flow;
                         }
@@ -281,7 +295,7 @@ impl B2bua {
                 }
                 client::Out::Expired(_) => {
                     self.target_failed(tx, "no answer to a call");
-                    let owner = self.clients.get(&tx).and_then(|e| e.owner.filter(|_| e.fate == Fate::Wanted));
+                    let owner = self.clients.get(&tx).and_then(|e| e.owner.filter(|_| e.is_wanted()));
                     self.no_response(tx, owner, 408, "no final answer within 64*T1".into());
                 }
                 client::Out::Terminated => self.close_client(tx),
@@ -307,9 +321,9 @@ impl B2bua {
     pub(super) fn deliver(&mut self, tx: ClientTxId, response: &Message, now: Time) {
         self.heard_of_target(tx, response, now);
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        let (owner, wanted) = (entry.owner, entry.fate == Fate::Wanted);
+        let (owner, wanted) = (entry.owner, entry.is_wanted());
         let request = entry.machine.request().clone();
-        let is_invite = owner.is_some_and(|o| o.used == Use::Invite);
+        let is_invite = owner.is_some_and(|o| matches!(o.used, Use::Invite | Use::Reinvite));
         if is_invite && (200..300).contains(&response.status()) && !self.takes(tx, response, wanted, now) {
             return;
         }
@@ -347,6 +361,8 @@ impl B2bua {
             return self.fall_back_to_udp(tx, now);
         }
         if matches!(entry.fate, Fate::Cancelled { until } if until <= now) && entry.machine.is_pending() {
+            let owner = entry.owner.filter(|_| entry.is_reinvite());
+            self.no_response(tx, owner, 408, "no final answer within 64*T1 of a CANCEL".into());
             return self.close_client(tx);
         }
         let mut wants = Vec::new();
@@ -359,7 +375,7 @@ impl B2bua {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
         let (owner, flow, fate) = (entry.owner, entry.flow, std::mem::replace(&mut entry.fate, Fate::Wanted));
         let answered = entry.again.take().map(|a| a.answered).unwrap_or_default();
-        let Way::Trial { draft, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
+        let Way::Trial { draft, bytes, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
         self.close_client(tx);
         self.give_up_dial(flow);
         if fate != Fate::Wanted {
@@ -368,7 +384,7 @@ impl B2bua {
         if let Some(owner) = owner {
             self.warn(
                 owner.call,
-                format!("{} bytes are over udp_mtu, but no TCP connection to {}: sent over UDP", draft.size(), udp.addr),
+                format!("{bytes} bytes are over udp_mtu, but no TCP connection to {}: {} bytes sent over UDP", udp.addr, draft.size()),
                 now,
             );
         }
@@ -390,13 +406,14 @@ impl B2bua {
         self.wheel.set(Owner::Client(tx), None);
         if let Some(entry) = self.clients.remove(&tx) {
             self.branches.remove(&(entry.branch, entry.cancel));
+            give_room_back(&mut self.clients);
+            give_room_back(&mut self.branches);
         }
     }
 
     // ---- flows
 
-    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, now: Time) {
-        let _ = dialled;
+    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, now: Time) {
         self.flows.up(conn, local, remote);
         let flow = Flow::Stream(conn);
         for tx in self.clients_on(flow) {
@@ -439,6 +456,10 @@ impl B2bua {
                 continue;
             }
             if !entry.machine.is_pending() || entry.machine.is_proceeding() {
+                continue;
+            }
+            // Over another connection the answer may come all the same, and its 2xx must be heard; timer B decides.
+            if written && entry.is_reinvite() {
                 continue;
             }
             let owner = entry.owner.filter(|_| entry.fate == Fate::Wanted);

@@ -45,13 +45,13 @@ impl B2bua {
 
     /// RFC 3261 §11.1, outside of any dialog.
     fn send_options(&mut self, planned: &PlannedTarget, now: Time) {
-        let PlannedTarget { target, uri_host } = planned;
+        let PlannedTarget { target, shown } = planned;
         let face = self.flows.face(&self.config, Side::Callee, target.transport, self.local_towards(target.addr.ip()));
         let (tag, call_id) = (self.mint.local_tag(), self.mint.sip_call_id());
-        let host = uri_host.split(';').next().unwrap_or_default();
-        let mut draft = Draft::request(Method::OPTIONS, format!("sip:{uri_host}").as_bytes());
+        let address = format!("sip:{shown}");
+        let mut draft = Draft::request(Method::OPTIONS, [&address, target.transport.uri_parameter()].concat().as_bytes());
         draft.put("Max-Forwards", "70").put("From", format!("<sip:backchannel@{}>;tag={}", face.host_port(), tag.as_str()));
-        draft.put("To", format!("<sip:{host}>")).put("Call-ID", call_id.as_str()).put("CSeq", "1 OPTIONS");
+        draft.put("To", format!("<{address}>")).put("Call-ID", call_id.as_str()).put("CSeq", "1 OPTIONS");
         draft.put("Contact", face.contact()).put("Allow", ALLOW).put("Accept", "application/sdp");
         let tx = ClientTxId(self.mint.number());
         self.probes.insert(tx, *target);

@@ -9,7 +9,7 @@ use crate::wire::method::Method;
 use crate::wire::uri::Uri;
 
 /// Option tags that we support (RFC 3261 §19.2). 100rel is not among them: a Require of it is refused.
-const SUPPORTED: &[&str] = &[];
+const SUPPORTED: &[&str] = &["timer"];
 
 /// The refusal that a request deserves whatever it asks for; `None`: let it in.
 pub fn screen(request: &Message) -> Option<Reply> {
@@ -60,9 +60,9 @@ fn content(request: &Message) -> Option<Reply> {
         return Some(Reply::new(415).header("Accept", "application/sdp"));
     }
     let mut accepts = request.elements(Name::Accept).peekable();
+    // `*` is a token too, so a range reads like a type (RFC 3261 §25.1).
     let acceptable = |value: &[u8]| {
-        let range = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-        [&b"application/sdp"[..], b"application/*", b"*/*"].iter().any(|ok| range.eq_ignore_ascii_case(ok))
+        MediaType::parse(value).is_some_and(|range| ["application/sdp", "application/*", "*/*"].iter().any(|ok| range.is(ok)))
     };
     (accepts.peek().is_some() && !accepts.any(acceptable)).then(|| Reply::new(406).header("Accept", "application/sdp"))
 }

@@ -83,7 +83,9 @@ impl Call {
 
     fn refuse_refer(&mut self, tx: ServerTxId, status: u16, why: String, cx: &mut Cx<'_>) {
         cx.report(Fact::EscalationRefused { by: AskedBy::Refer.as_str(), why });
-        cx.respond(tx, Reply::new(status));
+        // product.md §5: what is malformed hears which header it was; a 400 to a REFER is always about this one.
+        let reply = Reply::new(status);
+        cx.respond(tx, if status == 400 { reply.reason("Bad Refer-To") } else { reply });
     }
 
     /// A BYE of Synthflow in a running call: plain, or with a wish.
@@ -168,6 +170,7 @@ impl Call {
     /// CXone's BYE: the proof that the signal arrived, or a caller who hung up.
     pub(super) fn contact_hung_up(&mut self, tx: ServerTxId, bye: &Message, cx: &mut Cx<'_>) {
         cx.respond(tx, Reply::new(200));
+        self.drop_renegotiation(487, cx);
         self.caller.ended();
         self.ending = Some(Ending::bye(By::Cxone, bye));
         self.contact_gone(true, cx);
@@ -175,6 +178,7 @@ impl Call {
 
     pub(super) fn contact_lost(&mut self, why: String, cx: &mut Cx<'_>) {
         cx.report(Fact::LegLost { side: Side::Caller, why: why.clone() });
+        self.drop_renegotiation(487, cx);
         self.ending = Some(Ending { by: By::Cxone, why, cause: 41, status: 0 });
         self.contact_gone(false, cx);
     }
@@ -295,7 +299,9 @@ impl Call {
 
     fn settled(&mut self, outcome: &Outcome, cx: &mut Cx<'_>) {
         let State::Escalating(h) = std::mem::replace(&mut self.state, State::Bridged) else { return };
-        self.report_settled(outcome, &h, h.escalation.why(), cx);
+        // Of a first try that was taken, `escalation.answer` has said all there is.
+        let why = if *outcome == Outcome::Delivered && h.escalation.tries() == 1 { "" } else { h.escalation.why() };
+        self.report_settled(outcome, &h, why, cx);
         match outcome {
             Outcome::Delivered | Outcome::Presumed => self.succeeded(h.ask.by, cx),
             Outcome::Failed { .. } => self.failed(Past::Failed, h.ask.by, cx),
@@ -375,6 +381,8 @@ impl Call {
 
     /// Synthflow's leg is gone; CXone's hears silence from us, and its media time-out is parked.
     fn hold_caller(&mut self, cx: &mut Cx<'_>) {
+        // product.md §4: "a re-INVITE that was pending gets 488".
+        self.drop_renegotiation(488, cx);
         self.callee.ended();
         self.sessions.watch(std::time::Duration::ZERO, cx);
         self.sessions.silence(Side::Caller, cx);

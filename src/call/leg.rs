@@ -1,6 +1,10 @@
 //! Our end towards one party: its dialogs and its INVITE usage. It hears messages and speaks `LegEvent`s; the other leg's side of a
 //! call never sees a message, only these words.
 
+mod refers;
+mod reliable;
+mod renegotiation;
+pub mod timer;
 mod uac;
 
 use std::time::Duration;
@@ -8,6 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+pub use crate::call::leg::refers::REFERRALS_MAX;
+use crate::call::leg::reliable::Early;
+use crate::call::leg::renegotiation::Asking;
+use crate::call::leg::timer::SessionTimer;
+pub use crate::call::leg::uac::Invitation;
 use crate::call::out::Cx;
 use crate::call::out::Face;
 use crate::call::out::Hop;
@@ -16,7 +25,10 @@ use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::referral::Referral;
+use crate::call::rules::CallTimes;
 use crate::call::rules::Carried;
+use crate::call::rules::Refusal;
+use crate::call::rules::SessionTimes;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
 use crate::ids::LocalTag;
@@ -27,6 +39,7 @@ use crate::ids::SipCallId;
 use crate::report::Fact;
 use crate::time::Time;
 use crate::transaction::Timers;
+use crate::wire::header::MediaType;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::method::Method;
@@ -34,8 +47,6 @@ use crate::wire::sdp::Sdp;
 
 /// Early dialogs kept of one INVITE: a fork fan-out that no carrier reaches.
 pub const EARLY_DIALOGS_MAX: usize = 8;
-/// REFERs of one dialog that are held at once.
-pub const REFERRALS_MAX: usize = 8;
 /// Retransmissions of a 2xx after which the log says which Contact was advertised (features.md pain 14).
 pub const UNACKED_REPORT_AT: u32 = 3;
 
@@ -132,13 +143,8 @@ pub enum LegEvent {
         first: bool,
     },
     /// No target is left: the last final answer, or what stands for it.
-    Refused {
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-    },
-    /// CANCEL.
+    Refused(Refusal),
+    /// CANCEL of an INVITE, the first or a later one.
     Cancelled {
         why: String,
     },
@@ -148,6 +154,20 @@ pub enum LegEvent {
         message: Box<Message>,
         offer: Option<Sdp>,
         invite: Option<u32>,
+        carried: Vec<Carried>,
+    },
+    /// The 2xx to a re-INVITE or UPDATE of ours.
+    Renegotiated {
+        status: u16,
+        reason: CompactString,
+        session: Option<Sdp>,
+        carried: Vec<Carried>,
+    },
+    /// Its refusal: the session stays as it was.
+    RenegotiationRefused {
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
     },
     Referred {
         tx: ServerTxId,
@@ -180,20 +200,6 @@ pub enum LegEvent {
     Notified,
 }
 
-/// What the INVITE to the callee says besides its addresses.
-#[derive(Debug, Clone)]
-pub struct Invitation {
-    pub number: CompactString,
-    pub display: Bytes,
-    pub user: Bytes,
-    pub max_forwards: u8,
-    pub headers: Vec<Carried>,
-    /// For UDP, when the budget dropped some.
-    pub udp_headers: Option<Vec<Carried>>,
-    pub user_agent: CompactString,
-    pub body: Option<Bytes>,
-}
-
 /// Our end towards one party.
 #[derive(Debug)]
 pub struct Leg {
@@ -210,6 +216,11 @@ pub struct Leg {
     first_response: Duration,
     /// The 2xx to a re-INVITE of the peer that waits for its ACK.
     reinvite: Option<Unacked>,
+    asking: Option<Asking>,
+    takes_update: bool,
+    session: SessionTimer,
+    /// Of our first INVITE, those with reliable answers.
+    early: Vec<Early>,
     referrals: Vec<Referral>,
     referred_before: bool,
 }
@@ -219,10 +230,18 @@ pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, MESSAGE, UPDAT
 
 impl Leg {
     /// The leg of an INVITE that came in; `tx` is its server transaction.
-    pub fn invited(side: Side, invite: &Message, tx: ServerTxId, face: Face, timers: Timers, cx: &mut Cx<'_>) -> Leg {
+    pub fn invited(
+        side: Side,
+        invite: &Message,
+        tx: ServerTxId,
+        face: Face,
+        timers: Timers,
+        session: SessionTimes,
+        cx: &mut Cx<'_>,
+    ) -> Leg {
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
-        Leg {
+        let mut leg = Leg {
             side,
             face,
             timers,
@@ -235,20 +254,19 @@ impl Leg {
             local_seq: 0,
             first_response: Duration::ZERO,
             reinvite: None,
+            asking: None,
+            takes_update: false,
+            session: SessionTimer::new(side, session),
+            early: Vec::new(),
             referrals: Vec::new(),
             referred_before: false,
-        }
+        };
+        leg.learn(invite);
+        leg
     }
 
     /// A leg that will dial one of `hops`, in order; the first is where its face is taken from.
-    pub fn outgoing(
-        side: Side,
-        hops: Vec<Hop>,
-        invitation: Invitation,
-        first_response: Duration,
-        timers: Timers,
-        cx: &mut Cx<'_>,
-    ) -> Option<Leg> {
+    pub fn outgoing(side: Side, hops: Vec<Hop>, invitation: Invitation, times: &CallTimes, timers: Timers, cx: &mut Cx<'_>) -> Option<Leg> {
         let face = hops.first()?.face.clone();
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
@@ -263,8 +281,12 @@ impl Leg {
             hops,
             invitation: Some(invitation),
             local_seq: 0,
-            first_response,
+            first_response: times.first_response,
             reinvite: None,
+            asking: None,
+            takes_update: false,
+            session: SessionTimer::new(side, times.session),
+            early: Vec::new(),
             referrals: Vec::new(),
             referred_before: false,
         })
@@ -301,12 +323,16 @@ impl Leg {
             _ => None,
         };
         let reinvite = self.reinvite.map(|u| u.deadline());
-        usage.into_iter().chain(reinvite).chain(self.referrals.iter().filter_map(Referral::deadline)).min()
+        let session = self.session.deadline().filter(|_| self.is_up());
+        usage.into_iter().chain(session).chain(reinvite).chain(self.referrals.iter().filter_map(Referral::deadline)).min()
     }
 
     pub fn on_timeout(&mut self, cx: &mut Cx<'_>) -> Option<LegEvent> {
         for referral in &mut self.referrals {
             referral.on_timeout(cx.now);
+        }
+        if self.is_up() && self.session.is_expired(cx.now) {
+            return Some(self.session_expired(cx));
         }
         if let Some(unacked) = self.reinvite.as_mut().filter(|u| u.deadline() <= cx.now) {
             if unacked.give_up <= cx.now {
@@ -325,7 +351,7 @@ impl Leg {
             }
             Usage::Calling { silent_until: Some(at), tx, .. } if *at <= cx.now => {
                 cx.out.push(Out::Abandon { invite: *tx });
-                self.dial_next(408, CompactString::default(), Vec::new(), "silent for first_response".into(), cx)
+                self.dial_next(Refusal::without_words(408, "silent for first_response"), cx)
             }
             _ => None,
         }
@@ -368,7 +394,8 @@ impl Leg {
         self.confirmed(cx);
         let cseq = invite.cseq().map(|c| c.number).unwrap_or_default();
         self.usage = Usage::Answered { unacked: Unacked::new(tx, cseq, self.timers, cx.now), then_bye: None };
-        cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW));
+        let timer = self.session.answers(invite, cx.now);
+        cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW).headers(timer));
         Some(())
     }
 
@@ -387,10 +414,10 @@ impl Leg {
         }
     }
 
-    /// CANCEL for our INVITE (its own 200 is the stairwell's).
+    /// CANCEL for an INVITE that has no final answer (its own 200 is the stairwell's).
     pub fn on_cancel(&mut self, cancel: &Message) -> Option<LegEvent> {
         match self.usage {
-            Usage::Invited { .. } => {
+            Usage::Invited { .. } | Usage::Answered { .. } | Usage::Established => {
                 let reason = cancel.value(Name::Reason).map(|r| String::from_utf8_lossy(r).into_owned());
                 Some(LegEvent::Cancelled { why: reason.unwrap_or_else(|| "CANCEL".into()) })
             }
@@ -448,7 +475,7 @@ impl Leg {
             Method::Known(rsip::Method::Bye) => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
             Method::Known(rsip::Method::Invite | rsip::Method::Update) => {
                 let invite = (*request.method() == Method::INVITE).then_some(number);
-                Some(LegEvent::Renegotiate { tx, message: Box::new(request.clone()), offer: session(request), invite })
+                Some(LegEvent::Renegotiate { tx, message: Box::new(request.clone()), offer: session(request), invite, carried })
             }
             Method::Known(rsip::Method::Refer) => Some(LegEvent::Referred { tx, message: Box::new(request.clone()) }),
             Method::Known(rsip::Method::Info | rsip::Method::Message) => Some(LegEvent::Passed {
@@ -485,23 +512,16 @@ impl Leg {
                 cx.respond(tx, Reply::new(500).header("Retry-After", "5"));
                 None
             }
+            // RFC 3311 §5.2: not now. The early dialog is there.
+            Method::Known(rsip::Method::Update) if matches!(self.usage, Usage::Calling { .. }) => {
+                cx.respond(tx, Reply::new(500).header("Retry-After", "5"));
+                None
+            }
             _ => {
                 cx.respond(tx, Reply::new(481));
                 None
             }
         }
-    }
-
-    /// The 200 to a re-INVITE (`invite`: its CSeq number) or UPDATE: only what is accepted refreshes the target (RFC 6141 §4.2).
-    pub fn answer_renegotiation(&mut self, tx: ServerTxId, message: &Message, invite: Option<u32>, sdp: Option<Bytes>, cx: &mut Cx<'_>) {
-        if let Some(dialog) = self.dialog.as_mut() {
-            dialog.refresh_target(message);
-        }
-        self.confirmed(cx);
-        if let Some(cseq) = invite {
-            self.reinvite = Some(Unacked::new(tx, cseq, self.timers, cx.now));
-        }
-        cx.respond(tx, Reply::new(200).contact(&self.face).header("Allow", ALLOW).sdp(sdp));
     }
 
     /// A request of the other leg that is passed on in this dialog.
@@ -575,61 +595,6 @@ impl Leg {
             self.usage = Usage::Ending { tx, again };
         }
     }
-
-    // ---- REFER
-
-    /// A REFER that counts: it waits for `accept_referrals`. `false`: too many are held.
-    pub fn refer(&mut self, tx: ServerTxId, request: &Message) -> bool {
-        self.referrals.retain(|r| !r.is_over());
-        if self.referrals.len() >= REFERRALS_MAX {
-            return false;
-        }
-        let number = request.cseq().map(|c| c.number).unwrap_or_default();
-        self.referrals.push(Referral::new(tx, self.referred_before.then_some(number)));
-        self.referred_before = true;
-        true
-    }
-
-    /// 202 and NOTIFY 100 for every REFER that waits for them.
-    pub fn accept_referrals(&mut self, cx: &mut Cx<'_>) {
-        let Some(dialog) = self.dialog.as_mut() else { return };
-        let contact = self.face.contact();
-        for referral in &mut self.referrals {
-            let notify = ClientTxId(cx.mint.number());
-            let Some((tx, draft)) = referral.accept(notify, dialog, &contact) else { continue };
-            cx.respond(tx, Reply::new(202).contact(&self.face));
-            let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
-        }
-    }
-
-    /// The outcome for every open subscription. REFERs that still wait for a 202 get it first.
-    pub fn settle_referrals(&mut self, status: u16, cx: &mut Cx<'_>) {
-        self.accept_referrals(cx);
-        if matches!(self.usage, Usage::Ended) {
-            return;
-        }
-        for at in 0..self.referrals.len() {
-            self.final_notify(at, status, cx);
-        }
-    }
-
-    fn final_notify(&mut self, at: usize, status: u16, cx: &mut Cx<'_>) {
-        let (Some(dialog), Some(referral)) = (self.dialog.as_mut(), self.referrals.get_mut(at)) else { return };
-        let notify = ClientTxId(cx.mint.number());
-        if let Some(draft) = referral.settle(status, notify, dialog, &self.face.contact(), cx.now) {
-            let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
-        }
-    }
-
-    fn on_notify_answer(&mut self, tx: ClientTxId, accepted: bool, cx: &mut Cx<'_>) {
-        for at in 0..self.referrals.len() {
-            if let Some(status) = self.referrals[at].on_answer(tx, accepted) {
-                self.final_notify(at, status, cx);
-            }
-        }
-    }
 }
 
 /// Our To-tag for an early dialog of the other leg: the leg's own for the first one, a new one for each further fork.
@@ -650,10 +615,6 @@ fn early_tag(known: &mut Vec<(RemoteTag, LocalTag)>, remote: &RemoteTag, first: 
 
 /// The session description of a message, when it has one that can be read.
 fn session(message: &Message) -> Option<Sdp> {
-    let content_type = message.value(Name::ContentType)?;
-    let media_type = content_type.split(|b| *b == b';').next()?.trim_ascii();
-    if !media_type.eq_ignore_ascii_case(b"application/sdp") {
-        return None;
-    }
-    Sdp::parse(message.body()).ok()
+    let media_type = message.value(Name::ContentType).and_then(MediaType::parse)?;
+    media_type.is("application/sdp").then(|| Sdp::parse(message.body()).ok())?
 }

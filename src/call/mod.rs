@@ -6,6 +6,7 @@ mod handover;
 pub mod leg;
 pub mod out;
 pub mod referral;
+mod renegotiation;
 pub mod rules;
 mod sessions;
 
@@ -30,11 +31,13 @@ use crate::call::out::Out;
 use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::line;
+use crate::call::renegotiation::Crossing;
+use crate::call::renegotiation::Request;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
+use crate::call::rules::Refusal;
 use crate::call::rules::Rules;
 use crate::call::sessions::Sessions;
-use crate::ids::CallId;
 use crate::ids::ClientTxId;
 use crate::ids::ContactId;
 use crate::ids::ServerTxId;
@@ -114,13 +117,14 @@ struct Moments {
 /// Two legs, their media, and what they are doing.
 #[derive(Debug)]
 pub struct Call {
-    id: CallId,
     contact: Option<ContactId>,
     rules: Arc<Rules>,
     invite: Message,
     caller: Leg,
     callee: Leg,
     sessions: Sessions,
+    /// A change of the session that one side asked for.
+    crossing: Option<Box<Crossing>>,
     state: State,
     moments: Moments,
     ending: Option<Ending>,
@@ -131,7 +135,6 @@ pub struct Call {
 
 /// What a call starts from, besides its plan.
 pub struct Start {
-    pub id: CallId,
     pub invite: Message,
     /// Its session description, when it has one.
     pub offer: Option<Sdp>,
@@ -154,31 +157,21 @@ pub struct NoCodec {
 impl Call {
     /// A planned call: dials the callee. `Err`: nothing was started; the pairs are still the caller's.
     pub fn start(start: Start, plan: Plan, cx: &mut Cx<'_>) -> Result<Call, NoCodec> {
-        let Start { id, invite, offer, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
+        let Start { invite, offer, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
         let rules = Arc::clone(&plan.rules);
         if let Some(offer) = &offer
             && !offer.has_common(&rules.codecs)
         {
             return Err(NoCodec { offered: codec_list(offer), ours: rules.codecs.join(",") });
         }
-        let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, cx);
+        let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, rules.times.session, cx);
         let mut sessions = Sessions::open(caller_media, callee_media, rules.latch, cx);
         let body = offer.and_then(|o| sessions.cross(Side::Caller, &o, &rules.codecs, cx));
-        let invitation = Invitation {
-            number: plan.callee_number,
-            display: plan.caller_display,
-            user: plan.caller_user,
-            max_forwards: invite.max_forwards().map_or(70, |m| m.saturating_sub(1)),
-            headers: plan.headers,
-            udp_headers: plan.udp_headers,
-            user_agent: compact_str::format_compact!("backchannel/{}", env!("CARGO_PKG_VERSION")),
-            body,
-        };
+        let invitation = Invitation::of(&plan, &invite, body);
         let nowhere = || NoCodec { offered: String::new(), ours: String::new() };
-        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
+        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, &rules.times, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);
         Ok(Call {
-            id,
             contact: plan.contact,
             state: State::Calling { ring_until: cx.now + rules.times.ring_timeout },
             rules,
@@ -186,6 +179,7 @@ impl Call {
             caller,
             callee,
             sessions,
+            crossing: None,
             moments: Moments { offered: cx.now, progress: None, answered: None },
             ending: None,
             past: None,
@@ -193,22 +187,17 @@ impl Call {
         })
     }
 
-    pub fn id(&self) -> &CallId {
-        &self.id
-    }
-
-    pub fn contact(&self) -> Option<&ContactId> {
-        self.contact.as_ref()
-    }
-
-    pub fn rules(&self) -> &Arc<Rules> {
-        &self.rules
-    }
-
     fn leg(&mut self, side: Side) -> &mut Leg {
         match side {
             Side::Caller => &mut self.caller,
             Side::Callee => &mut self.callee,
+        }
+    }
+
+    fn look(&self, side: Side) -> &Leg {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
         }
     }
 
@@ -289,6 +278,9 @@ impl Call {
                 let event = self.leg(side).on_timeout(cx);
                 self.on(side, event, cx);
             }
+            if self.leg(side).is_refresh_due(cx.now) {
+                self.refresh(side, cx);
+            }
         }
         match &self.state {
             State::Calling { ring_until } if *ring_until <= cx.now => self.ring_timed_out(cx),
@@ -297,6 +289,7 @@ impl Call {
             State::Clearing { until, .. } if *until <= cx.now => self.waited_enough(cx),
             _ => {}
         }
+        self.renegotiation_timed_out(cx);
         if self.life_ends().is_some_and(|at| at <= cx.now) {
             self.hang_up("max_call_duration reached", cx);
         }
@@ -311,7 +304,8 @@ impl Call {
             State::Clearing { until, .. } if !self.sessions.is_closed() || self.callee.is_notifying() => Some(*until),
             _ => None,
         };
-        [state, self.caller.deadline(), self.callee.deadline(), self.life_ends()].into_iter().flatten().min()
+        let crossing = self.crossing.as_ref().and_then(|c| c.deadline());
+        [state, self.caller.deadline(), self.callee.deadline(), self.life_ends(), crossing].into_iter().flatten().min()
     }
 
     fn life_ends(&self) -> Option<Time> {
@@ -335,9 +329,7 @@ impl Call {
                     let reply = Reply::new(status).reason(reason).headers(carried);
                     self.answered(reply, tag, session, cx);
                 }
-                (S::Calling { .. }, Side::Callee, E::Refused { status, reason, carried, why }) => {
-                    self.refused(status, reason, carried, why, cx);
-                }
+                (S::Calling { .. }, Side::Callee, E::Refused(refusal)) => self.refused(refusal, cx),
                 (S::Calling { .. }, Side::Caller, E::Cancelled { why }) => self.cancelled(why, cx),
                 (S::Calling { .. }, Side::Caller, E::HungUp { tx, .. }) => {
                     cx.respond(tx, Reply::new(200));
@@ -368,7 +360,13 @@ impl Call {
                 (_, Side::Caller, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(603)),
                 (_, _, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(481)),
                 (S::Clearing { .. } | S::Over, _, E::Renegotiate { tx, .. }) => cx.respond(tx, Reply::new(481)),
-                (_, _, E::Renegotiate { tx, message, offer, invite }) => self.renegotiate(side, tx, &message, offer, invite, cx),
+                (_, _, E::Renegotiate { tx, message, offer, invite, carried }) => {
+                    self.renegotiate(side, Request { tx, message, offer, invite }, &carried, cx);
+                }
+                (_, _, answer @ (E::Renegotiated { .. } | E::RenegotiationRefused { .. })) => {
+                    self.renegotiation_answered(side, answer, cx);
+                }
+                (S::Bridged | S::Escalating(_) | S::Signalled { .. }, _, E::Cancelled { .. }) => self.renegotiation_cancelled(side, cx),
                 (_, _, E::Passed { tx, method, carried, content_type, body }) => {
                     let passed = self.leg(!side).pass(tx, method, &carried, &content_type, body, cx);
                     if !passed {
@@ -385,7 +383,7 @@ impl Call {
                     E::Notified
                     | E::Progress { .. }
                     | E::Answered { .. }
-                    | E::Refused { .. }
+                    | E::Refused(_)
                     | E::Cancelled { .. }
                     | E::Lost { .. }
                     | E::HungUp { .. },
@@ -464,42 +462,26 @@ impl Call {
             self.callee.acknowledge(answer, cx);
             return;
         }
-        self.heard_answer(side, session, cx);
-    }
-
-    /// The answer to an offer of ours in a 2xx to an offerless re-INVITE.
-    fn heard_answer(&mut self, side: Side, session: Option<Sdp>, cx: &mut Cx<'_>) {
-        if let Some(sdp) = session {
+        // The answer to an offer of ours in a 2xx to an offerless re-INVITE.
+        if !self.answered_offer(side, session.as_ref(), cx)
+            && let Some(sdp) = session
+        {
             self.sessions.hear(side, &sdp, cx);
         }
     }
 
-    /// re-INVITE and UPDATE are answered here, at the same port and with the codec in use.
-    fn renegotiate(&mut self, side: Side, tx: ServerTxId, message: &Message, offer: Option<Sdp>, invite: Option<u32>, cx: &mut Cx<'_>) {
-        // RFC 3264 §4: no new offer while the one in our 2xx has no answer.
-        if self.callee.awaits_answer() {
-            return cx.respond(tx, Reply::new(491));
-        }
-        let sdp = match (&offer, invite) {
-            (Some(offer), _) => match self.sessions.answer(side, offer, cx) {
-                Some(sdp) => Some(sdp),
-                None => return cx.respond(tx, Reply::new(488)),
-            },
-            (None, Some(_)) => self.sessions.sent(side),
-            (None, None) => None,
-        };
-        self.leg(side).answer_renegotiation(tx, message, invite, sdp, cx);
-    }
-
-    fn refused(&mut self, status: u16, reason: CompactString, carried: Vec<Carried>, why: String, cx: &mut Cx<'_>) {
+    fn refused(&mut self, refusal: Refusal, cx: &mut Cx<'_>) {
+        let Refusal { status, reason, headers, why } = refusal;
         let (status, reason) = match status {
             503 if self.rules.relay_503 != 503 => (self.rules.relay_503, CompactString::default()),
             // A redirection is not for CXone to follow, nor a challenge for it to answer (product.md §2).
             300..=399 => (480, CompactString::default()),
             401 | 407 => (403, CompactString::default()),
+            // Of our session timer, not of CXone's.
+            422 => (500, CompactString::default()),
             _ => (status, reason),
         };
-        self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(carried), cx);
+        self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(headers), cx);
     }
 
     fn refuse_caller(&mut self, by: By, status: u16, why: String, reply: Reply, cx: &mut Cx<'_>) {
@@ -522,6 +504,7 @@ impl Call {
 
     fn hung_up(&mut self, side: Side, tx: ServerTxId, bye: &Message, cx: &mut Cx<'_>) {
         cx.respond(tx, Reply::new(200));
+        self.drop_renegotiation(487, cx);
         self.leg(side).ended();
         let carried = self.rules.policy.carry(side, bye);
         let Ending { why, cause, .. } = Ending::bye(By::peer(side), bye);
@@ -538,6 +521,7 @@ impl Call {
     /// Ends both legs as far as they are up, with these header lines on their BYEs. Synthflow's BYE waits for a final NOTIFY's answer.
     fn end(&mut self, by: By, why: String, cause: u16, caller: Vec<Carried>, callee: Vec<Carried>, cx: &mut Cx<'_>) {
         let status = if self.moments.answered.is_some() { 0 } else { 503 };
+        self.drop_renegotiation(487, cx);
         self.caller.hang_up(Reply::new(503), caller, cx);
         let mut bye = Vec::new();
         if self.callee.is_notifying() {
@@ -629,5 +613,9 @@ fn q850_cause(bye: &Message) -> Option<u16> {
 
 /// Encoding names of an offer, for the log.
 fn codec_list(sdp: &Sdp) -> String {
-    sdp.codecs().iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(",")
+    let codecs = sdp.codecs();
+    if codecs.is_empty() {
+        return format!("no audio over RTP/AVP ({})", sdp.media_lines().join(", "));
+    }
+    codecs.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(",")
 }

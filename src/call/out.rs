@@ -36,8 +36,7 @@ impl Face {
 
     /// The URI in it.
     pub fn contact_uri(&self) -> String {
-        let transport = if self.transport == Transport::Udp { "" } else { ";transport=tcp" };
-        format!("sip:backchannel@{}:{}{transport}", self.host, self.port)
+        format!("sip:backchannel@{}:{}{}", self.host, self.port, self.transport.uri_parameter())
     }
 
     /// `host:port`, for URIs of ours.
@@ -50,8 +49,8 @@ impl Face {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hop {
     pub target: Target,
-    /// For the Request-URI and To.
-    pub uri_host: CompactString,
+    /// `host:port` for the Request-URI and To.
+    pub shown: CompactString,
     pub face: Face,
 }
 
@@ -69,6 +68,12 @@ pub enum Use {
     Invite,
     Bye,
     Notify,
+    /// An INVITE in a confirmed dialog (RFC 3261 §14).
+    Reinvite,
+    /// RFC 3311.
+    Update,
+    /// RFC 3262.
+    Prack,
     /// A request of the other leg that was passed on: its response goes back there.
     Passed(ServerTxId),
 }
@@ -156,7 +161,8 @@ pub enum Out {
         to: Whither,
         side: Side,
     },
-    /// Give this INVITE up: CANCEL when a provisional answer has come (RFC 3261 §9.1), ACK and BYE when a 2xx crosses.
+    /// Give this INVITE up: CANCEL when a provisional answer has come (RFC 3261 §9.1), ACK and BYE when a 2xx crosses. The final
+    /// answer to a re-INVITE still comes to its leg.
     Abandon {
         invite: ClientTxId,
     },

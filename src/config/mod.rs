@@ -79,6 +79,9 @@ pub struct Sip {
     pub t1: Duration,
     pub ring_timeout: Duration,
     pub max_call_duration: Duration,
+    /// Zero: off.
+    pub session_expires: Duration,
+    pub min_se: Duration,
 }
 
 /// `[media]`
@@ -195,7 +198,6 @@ pub struct Template(pub Vec<Piece>);
 
 /// A piece of a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum Piece {
     Text(String),
     ContactId,
@@ -283,7 +285,6 @@ pub struct Escalation {
 
 /// `log.format`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum LogFormat {
     Pretty,
     Json,

@@ -39,7 +39,7 @@ fn the_new_invite_is_ours_alone() {
     assert_eq!(invite.named("X-EI").collect::<Vec<_>>(), [b"E.48812;"]);
     assert!(text.contains("\r\nX-Customer-Tier: gold\r\n"));
     assert!(text.contains(&format!("c=IN IP4 {US}\r\n")), "{text}");
-    assert!(text.contains("o=- "), "{text}");
+    assert!(text.contains("o=backchannel "), "{text}");
     assert_ne!(invite.call_id().unwrap(), "caller-1@198.51.100.1:5060");
     l.callee().answers(486);
     l.callee().gets("ACK");
@@ -133,6 +133,26 @@ fn a_second_fork_that_answers_is_acknowledged_and_ended() {
     l.caller().gets(200);
     let bye = l.callee().gets("BYE");
     assert_eq!(bye.to_tag(), Some("calleetag"));
+    l.callee().answers_to("BYE", 200);
+    l.all_is_over();
+}
+
+#[test]
+fn one_answering_fork_past_the_bound_is_left_to_its_own_timers() {
+    let max = backchannel::b2bua::FORKS_ENDED_MAX;
+    let mut l = Ladder::new();
+    l.answer();
+    for fork in 0..max {
+        l.callee().answers_with(200, &format!("f{fork}"), "", &crate::dsl::offer("203.0.113.2", 30_002));
+        l.callee().gets("ACK");
+        l.callee().gets("BYE");
+        l.callee().answers_to("BYE", 200);
+    }
+    l.callee().answers_with(200, "onemore", "", &crate::dsl::offer("203.0.113.2", 30_002));
+    l.nothing_happens(Duration::from_millis(100));
+    l.caller().sends("BYE");
+    l.caller().gets(200);
+    l.callee().gets("BYE");
     l.callee().answers_to("BYE", 200);
     l.all_is_over();
 }

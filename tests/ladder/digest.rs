@@ -186,7 +186,7 @@ fn requests_in_the_dialog_are_sent_again_and_their_numbers_follow() {
     assert_eq!((cseq(&info), proof(&info, Name::Authorization)), (cseq(&invite) + 1, ("n1".into(), 2)));
     let to = String::from_utf8_lossy(info.value(Name::To).unwrap()).into_owned();
     assert!(to.contains("tag=calleetag"));
-    l.callee().answers_request("INFO", 401, &challenge("n2", ", stale=true"));
+    l.callee().answers_with_headers("INFO", 401, &challenge("n2", ", stale=true"));
     let info = l.callee().gets("INFO");
     assert_eq!((cseq(&info), proof(&info, Name::Authorization)), (cseq(&invite) + 2, ("n2".into(), 1)));
     l.callee().answers_to("INFO", 200);
@@ -196,7 +196,7 @@ fn requests_in_the_dialog_are_sent_again_and_their_numbers_follow() {
     l.callee().gets(202);
     let notify = l.callee().gets(Notify("100 Trying"));
     assert_eq!((cseq(&notify), proof(&notify, Name::Authorization)), (cseq(&invite) + 3, ("n2".into(), 2)));
-    l.callee().answers_request("NOTIFY", 401, &challenge("n3", ", stale=true"));
+    l.callee().answers_with_headers("NOTIFY", 401, &challenge("n3", ", stale=true"));
     let notify = l.callee().gets(Notify("100 Trying"));
     assert_eq!((cseq(&notify), proof(&notify, Name::Authorization)), (cseq(&invite) + 4, ("n3".into(), 1)));
     l.callee().answers_to("NOTIFY", 200);
@@ -209,7 +209,7 @@ fn requests_in_the_dialog_are_sent_again_and_their_numbers_follow() {
     l.caller().sends("BYE");
     l.caller().gets(200);
     l.callee().gets("BYE");
-    l.callee().answers_request("BYE", 401, &challenge("n4", ", stale=true"));
+    l.callee().answers_with_headers("BYE", 401, &challenge("n4", ", stale=true"));
     let bye = l.callee().gets("BYE");
     assert_eq!((cseq(&bye), proof(&bye, Name::Authorization)), (cseq(&invite) + 7, ("n4".into(), 1)));
     l.callee().answers_to("BYE", 200);
@@ -222,9 +222,9 @@ fn a_refused_bye_ends_the_leg_all_the_same() {
     l.caller().sends("BYE");
     l.caller().gets(200);
     l.callee().gets("BYE");
-    l.callee().answers_request("BYE", 401, &challenge("n2", ""));
+    l.callee().answers_with_headers("BYE", 401, &challenge("n2", ""));
     l.callee().gets("BYE");
-    l.callee().answers_request("BYE", 401, &challenge("n3", ""));
+    l.callee().answers_with_headers("BYE", 401, &challenge("n3", ""));
     l.all_is_over();
 }
 
@@ -258,7 +258,7 @@ fn a_contact_that_is_no_target_of_ours_gets_no_proof() {
     l.caller().sends("BYE");
     l.caller().gets(200);
     l.callee().gets("BYE");
-    l.callee().answers_request("BYE", 401, &challenge("n", ""));
+    l.callee().answers_with_headers("BYE", 401, &challenge("n", ""));
     assert!(warnings(&l).concat().contains("not from a target of ours"));
     l.all_is_over();
 }

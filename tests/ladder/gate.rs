@@ -47,6 +47,9 @@ fn an_invite_that_proves_the_password_is_let_in_and_what_follows_is_not_asked_ag
     let ip = offer("198.51.100.1", 20_000);
     l.caller().sends_body("INVITE", "", "application/sdp", &ip);
     l.caller().gets(100);
+    l.callee().gets("INVITE");
+    l.callee().answers(200);
+    l.callee().gets("ACK");
     l.caller().gets(200);
     l.caller().acks();
     l.caller().sends("BYE");

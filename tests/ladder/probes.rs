@@ -40,7 +40,7 @@ fn each_target_is_asked_with_options_that_belong_to_no_dialog() {
 fn a_challenged_options_is_answered_too() {
     let mut l = probing("username = \"bc\"\npassword = \"s3cret\"");
     l.callee().gets("OPTIONS");
-    l.callee().answers_request("OPTIONS", 401, "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n");
+    l.callee().answers_with_headers("OPTIONS", 401, "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n");
     let again = l.callee().gets("OPTIONS");
     assert_eq!(again.cseq().unwrap().number, 2);
     assert!(again.value(Name::Authorization).is_some());
