@@ -46,7 +46,7 @@ impl B2bua {
 
     pub(super) fn send_ack(&mut self, invite: ClientTxId, draft: &Draft, target: Target, side: Side, tag: Box<[u8]>, now: Time) {
         let flow = match target.transport {
-            Transport::Tcp => Some(Flow::Stream(self.stream_to(target, now))),
+            Transport::Tcp | Transport::Tls => Some(Flow::Stream(self.stream_to(target, now))),
             Transport::Udp => self.flows.udp(target.addr),
         };
         if let Some(flow) = flow {

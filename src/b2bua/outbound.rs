@@ -137,7 +137,7 @@ impl B2bua {
             return self.no_response(out.tx, out.owner, 503, "too many transactions".into());
         }
         match target.transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
                 let flow = Flow::Stream(self.stream_to(target, now));
                 self.start_client(out, flow, Way::Direct, now);
             }

@@ -36,8 +36,10 @@ impl Face {
 
     /// The URI in it.
     pub fn contact_uri(&self) -> String {
-        let transport = if self.transport == Transport::Udp { "" } else { ";transport=tcp" };
-        format!("sip:backchannel@{}:{}{transport}", self.host, self.port)
+        match self.transport {
+            Transport::Udp => format!("sip:backchannel@{}:{}", self.host, self.port),
+            stream => format!("sip:backchannel@{}:{};transport={}", self.host, self.port, stream.parameter()),
+        }
     }
 
     /// `host:port`, for URIs of ours.

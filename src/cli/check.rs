@@ -4,6 +4,7 @@ use std::io;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use serde_json::json;
@@ -24,6 +25,7 @@ use crate::config::ports;
 use crate::config::values::is_private;
 use crate::config::values::print_duration;
 use crate::config::warnings::calls_possible;
+use crate::edge::sip::certificate;
 
 /// RTP and RTCP of both legs.
 const FILES_PER_CALL: usize = 4;
@@ -109,6 +111,7 @@ fn print_out(text: &str) {
 fn examine(loaded: Loaded) -> Findings {
     let config = &loaded.config;
     let mut findings = Findings { warnings: loaded.warnings, ..Findings::default() };
+    findings.warnings.extend(certificate::warnings(config, SystemTime::now()));
     node(config, &mut findings);
     listeners(config, &mut findings);
     cxone(config, &mut findings);

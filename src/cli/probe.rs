@@ -26,12 +26,12 @@ pub(super) fn bind(listen: &Listen) -> io::Result<()> {
     if listen.addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if listen.transport == Transport::Tcp {
+    if listen.transport != Transport::Udp {
         // Connections of an earlier run in TIME-WAIT are no obstacle.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&listen.addr.into())?;
-    if listen.transport == Transport::Tcp { socket.listen(1) } else { Ok(()) }
+    if listen.transport != Transport::Udp { socket.listen(1) } else { Ok(()) }
 }
 
 /// Free and busy media pairs of one bound address.

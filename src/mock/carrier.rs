@@ -123,7 +123,10 @@ impl CarrierHandle {
     pub async fn call(&self, call: CarrierCall, mut ear: HangUpEar, tell: impl Fn(CarrierEvent)) -> io::Result<()> {
         let port = RtpPort::bind(self.local.ip()).await?;
         let audio = LocalAudio { addr: port.addr(), session: u64::from(port.addr().port()) };
-        let parameter = if call.target.transport == Transport::Tcp { ";transport=tcp" } else { "" };
+        let parameter = match call.target.transport {
+            Transport::Udp => String::new(),
+            stream => format!(";transport={}", stream.parameter()),
+        };
         let place = host_port(call.target.addr);
         let invite = UaInvite {
             target: call.target,

@@ -266,7 +266,7 @@ fn print(config: &Config, invite: &Message, plan: &Plan, planned: &PlannedTarget
     let transport = planned.target.transport;
     let us = host_port(our_address(config, &config.synthflow.advertise));
     let uri = format!("sip:{}@{}", plan.callee_number, planned.uri_host);
-    let parameter = if transport == Transport::Udp { "" } else { ";transport=tcp" };
+    let parameter = if transport == Transport::Udp { String::new() } else { format!(";transport={}", transport.parameter()) };
     let user = if plan.caller_user.is_empty() { String::new() } else { format!("{}@", text(&plan.caller_user)) };
     let mut draft = Draft::request(Method::INVITE, uri.as_bytes());
     draft.put("Max-Forwards", invite.max_forwards().unwrap_or(70).saturating_sub(1).to_string());

@@ -42,7 +42,7 @@ pub fn uri_host(spec: &TargetSpec) -> CompactString {
     };
     if spec.transport != Transport::Udp {
         text.push_str(";transport=");
-        text.push_str(&spec.transport.as_str().to_ascii_lowercase());
+        text.push_str(spec.transport.parameter());
     }
     text
 }

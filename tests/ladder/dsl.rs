@@ -467,7 +467,7 @@ impl Ladder {
                 }
                 self.events.push(*event);
             }
-            Action::Dial { conn, target } => {
+            Action::Dial { conn, target, .. } => {
                 self.dials.push((conn, target.addr));
             }
             Action::Dropped { why, .. } => self.dropped.push(why),
@@ -991,6 +991,7 @@ impl Api<'_> {
 pub fn transport_of(flow: Flow) -> Transport {
     match flow {
         Flow::Udp { .. } => Transport::Udp,
+        Flow::Stream(conn) if conn.is_tls() => Transport::Tls,
         Flow::Stream(_) => Transport::Tcp,
     }
 }

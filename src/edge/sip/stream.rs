@@ -8,11 +8,12 @@ use std::rc::Rc;
 use bytes::Buf;
 use bytes::Bytes;
 use std::collections::HashMap;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::edge::sip::socket::Socket;
 use crate::ids::CONN_DIALLED;
+use crate::ids::CONN_TLS;
 use crate::ids::ConnId;
 
 /// Accepted connections at a time; one more is closed at once.
@@ -39,8 +40,8 @@ pub enum Fate {
 #[derive(Debug)]
 enum State {
     Dialling,
-    Up(Rc<TcpStream>),
-    Closing(Rc<TcpStream>),
+    Up(Rc<Socket>),
+    Closing(Rc<Socket>),
 }
 
 #[derive(Debug)]
@@ -53,6 +54,17 @@ struct Stream {
     last_sent: Instant,
 }
 
+impl Stream {
+    /// Here, or in what TLS has taken.
+    fn waits(&self) -> bool {
+        let records = match &self.state {
+            State::Dialling => false,
+            State::Up(socket) | State::Closing(socket) => socket.waits(),
+        };
+        records || !self.waiting.is_empty()
+    }
+}
+
 /// All connections of this core.
 #[derive(Debug, Default)]
 pub struct Streams {
@@ -62,15 +74,16 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// A connection that a peer opened; `None` when there are too many.
-    pub fn accepted(&mut self, remote: SocketAddr, stream: Rc<TcpStream>) -> Option<(ConnId, Rc<Notify>)> {
+    /// A connection that a peer opened, over TLS after its handshake; `None` when there are too many.
+    pub fn accepted(&mut self, remote: SocketAddr, socket: Rc<Socket>) -> Option<(ConnId, Rc<Notify>)> {
         if self.accepted >= CONNECTIONS_MAX {
             return None;
         }
         self.minted += 1;
-        let conn = ConnId(self.minted & !CONN_DIALLED);
+        let tls = if socket.is_tls() { CONN_TLS } else { 0 };
+        let conn = ConnId(self.minted & !(CONN_DIALLED | CONN_TLS) | tls);
         self.accepted += 1;
-        let wake = self.insert(conn, State::Up(stream), remote);
+        let wake = self.insert(conn, State::Up(socket), remote);
         Some((conn, wake))
     }
 
@@ -90,7 +103,7 @@ impl Streams {
     }
 
     /// The dial succeeded; false when the core has closed it meanwhile.
-    pub fn up(&mut self, conn: ConnId, socket: Rc<TcpStream>) -> bool {
+    pub fn up(&mut self, conn: ConnId, socket: Rc<Socket>) -> bool {
         let Some(stream) = self.map.get_mut(&conn) else { return false };
         stream.state = State::Up(socket);
         stream.wake.notify_one();
@@ -114,6 +127,9 @@ impl Streams {
             }
         }
         if bytes.is_empty() {
+            if stream.waits() {
+                stream.wake.notify_one();
+            }
             return Ok(());
         }
         if stream.waiting_bytes + bytes.len() > TCP_WRITE_QUEUE_BYTES_MAX {
@@ -130,6 +146,7 @@ impl Streams {
     pub fn flush(&mut self, conn: ConnId) -> io::Result<()> {
         let Some(stream) = self.map.get_mut(&conn) else { return Ok(()) };
         let (State::Up(socket) | State::Closing(socket)) = &stream.state else { return Ok(()) };
+        socket.flush()?;
         while let Some(front) = stream.waiting.front_mut() {
             match socket.try_write(front) {
                 Ok(written) => {
@@ -163,8 +180,8 @@ impl Streams {
         match self.map.get(&conn) {
             None => Fate::Gone,
             Some(stream) => match stream.state {
-                State::Dialling | State::Up(_) => Fate::Open { waits: !stream.waiting.is_empty() },
-                State::Closing(_) => Fate::Closing { waits: !stream.waiting.is_empty() },
+                State::Dialling | State::Up(_) => Fate::Open { waits: stream.waits() },
+                State::Closing(_) => Fate::Closing { waits: stream.waits() },
             },
         }
     }
@@ -180,7 +197,7 @@ impl Streams {
 
     pub fn remove(&mut self, conn: ConnId) {
         if let Some(stream) = self.map.remove(&conn) {
-            if conn.0 & CONN_DIALLED == 0 {
+            if !conn.is_dialled() {
                 self.accepted -= 1;
             }
             stream.wake.notify_one();
@@ -193,7 +210,7 @@ impl Streams {
 
     /// Nothing waits to be written on any connection.
     pub fn is_flushed(&self) -> bool {
-        self.map.values().all(|s| s.waiting.is_empty())
+        self.map.values().all(|s| !s.waits())
     }
 }
 
@@ -202,11 +219,11 @@ mod tests {
     use super::*;
     use crate::edge::core_loop::testing::on_one_thread;
 
-    async fn socket() -> (tokio::net::TcpListener, Rc<TcpStream>, SocketAddr) {
+    async fn socket() -> (tokio::net::TcpListener, Rc<Socket>, SocketAddr) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let stream = Rc::new(TcpStream::connect(addr).await.unwrap());
-        (listener, stream, addr)
+        let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        (listener, Rc::new(Socket::plain(stream)), addr)
     }
 
     #[test]
