@@ -211,3 +211,24 @@ impl B2bua {
         known.map(|r| r.local).or_else(|| self.flows.seen(ip)).unwrap_or_else(|| self.flows.own(ip.is_ipv6()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_says_its_transport_and_that_its_port() {
+        for (uri, transport, port) in [
+            ("sip:a@b.example", Transport::Udp, 5060),
+            ("sip:a@b.example;transport=TCP", Transport::Tcp, 5060),
+            ("sip:a@b.example;transport=tls", Transport::Tls, 5061),
+            // RFC 3261 §26.2.2: "the use of "transport=tls" has consequently been deprecated"; with sips, tcp means TLS over TCP.
+            ("sips:a@b.example", Transport::Tls, 5061),
+            ("sips:a@b.example;transport=tcp", Transport::Tls, 5061),
+            ("sip:a@b.example;transport=sctp", Transport::Udp, 5060),
+        ] {
+            let Some(Uri::Sip(parsed)) = Uri::parse(uri.as_bytes()) else { panic!("{uri}") };
+            assert_eq!((transport_of(&parsed), transport_of(&parsed).default_port()), (transport, port), "{uri}");
+        }
+    }
+}

@@ -15,3 +15,4 @@ mod refusals;
 mod routes;
 mod session;
 mod stream;
+mod tls;

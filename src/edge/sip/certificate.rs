@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn times_are_read_to_the_second_and_nonsense_is_none() {
-        let of = |kind, text: &str| time(kind, text.as_bytes()).map(|t| httpdate::fmt_http_date(t));
+        let of = |kind, text: &str| time(kind, text.as_bytes()).map(httpdate::fmt_http_date);
         assert_eq!(of(UTC_TIME, "240229235959Z").as_deref(), Some("Thu, 29 Feb 2024 23:59:59 GMT"));
         assert_eq!(of(GENERALIZED_TIME, "99991231235959Z").as_deref(), Some("Fri, 31 Dec 9999 23:59:59 GMT"));
         for bad in ["", "Z", "2402292359Z", "240229235959", "241329235959Z", "24022923595aZ", "490000000000Z"] {
