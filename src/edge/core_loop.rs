@@ -610,6 +610,11 @@ pub mod testing {
         Desk::new(Shell::new(core, Clock::start(), udp, Admission::new(vec![allow]), Box::new(Nowhere), Vec::new()))
     }
 
+    /// From now on it has TLS.
+    pub fn give_tls(desk: &Desk<StubCore>, config: crate::config::Config) {
+        desk.with(|shell| shell.start_handshakes = Box::new(move || Handshakes::start(&config)));
+    }
+
     pub fn on_one_thread(test: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let bounded = async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() };

@@ -233,7 +233,9 @@ impl<C: Core> Connection<C> {
         let mut buffer = vec![0u8; READ_BYTES];
         let stream = self.stream.clone();
         // What came with the end of a handshake is here already: the kernel will not tell of it again.
-        if let Err(end) = self.read(&mut buffer).await {
+        if self.is_open()
+            && let Err(end) = self.read(&mut buffer).await
+        {
             return end;
         }
         loop {

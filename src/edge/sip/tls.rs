@@ -170,3 +170,151 @@ async fn shake(tcp: std::net::TcpStream, end: Result<End, String>) -> Secured {
     };
     Ok((tcp.into_std().map_err(failed)?, Box::new(connection)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::SystemTime;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::net::TcpSocket;
+
+    use super::*;
+    use crate::config::Secret;
+    use crate::edge::core_loop::testing::desk_with;
+    use crate::edge::core_loop::testing::give_tls;
+    use crate::edge::core_loop::testing::on_one_thread;
+    use crate::edge::sip::tcp;
+    use crate::ops::selfsigned::self_signed;
+    use crate::policy::samples;
+
+    /// Shows a certificate for `edge.example`, and trusts it.
+    fn config() -> Config {
+        let made = self_signed(&["edge.example".into()], SystemTime::now(), Duration::from_secs(3600)).unwrap();
+        let mut config = samples::test_config();
+        config.synthflow.tls_ca = Some(made.certificate.clone());
+        config.sip.tls = Some(tls::Identity { certificates: made.certificate, key: Secret(made.key) });
+        config
+    }
+
+    async fn listening() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        (listener, addr)
+    }
+
+    /// Both ends of one connection, ours with a small send buffer.
+    async fn pair(handshakes: &Handshakes) -> (Socket, Socket) {
+        let (listener, addr) = listening().await;
+        let dialled = TcpSocket::new_v4().unwrap();
+        dialled.set_send_buffer_size(4096).unwrap();
+        let dialled = dialled.connect(addr).await.unwrap();
+        let accepted = handshakes.accept(listener.accept().await.unwrap().0).unwrap();
+        let dialled = handshakes.connect(dialled, "edge.example".into()).unwrap();
+        let (accepted, dialled) = tokio::join!(accepted.done(), dialled.done());
+        (accepted.unwrap(), dialled.unwrap())
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_waits_and_arrives_in_order() {
+        on_one_thread(async {
+            let (reader, writer) = pair(&Handshakes::start(&config()).unwrap()).await;
+            let all: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[usize::from(n % 2 == 0)]).collect();
+            let (mut sent, mut got, mut blocked) = (0, Vec::new(), 0);
+            let mut buffer = vec![0u8; 10_000];
+            while got.len() < all.len() {
+                while sent < all.len() {
+                    match writer.try_write(&all[sent..]) {
+                        Ok(taken) => sent += taken,
+                        Err(e) => {
+                            assert_eq!(e.kind(), io::ErrorKind::WouldBlock);
+                            assert!(writer.waits());
+                            blocked += 1;
+                            break;
+                        }
+                    }
+                }
+                writer.flush().unwrap();
+                match reader.try_read(&mut buffer) {
+                    Ok(len) => got.extend_from_slice(&buffer[..len]),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::task::yield_now().await,
+                    Err(e) => panic!("{e}"),
+                }
+            }
+            assert!(got == all && blocked > 0 && !writer.waits());
+            // RFC 8446 §6.1: after close_notify the end is an end.
+            writer.shutdown_write();
+            reader.readable().await.unwrap();
+            assert_eq!(reader.try_read(&mut buffer).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn one_handshake_too_many_is_refused_and_one_given_up_makes_room() {
+        on_one_thread(async {
+            let handshakes = Handshakes::start(&config()).unwrap();
+            let (listener, addr) = listening().await;
+            let mut silent = Vec::new();
+            let mut accept = async || {
+                silent.push(TcpStream::connect(addr).await.unwrap());
+                handshakes.accept(listener.accept().await.unwrap().0)
+            };
+            let mut pending = Vec::new();
+            for _ in 0..HANDSHAKES_ACCEPTED_MAX {
+                pending.push(accept().await.unwrap());
+            }
+            assert!(accept().await.is_none());
+            pending.pop();
+            while accept().await.is_none() {}
+            // Peers do not take our places.
+            assert!(handshakes.connect(TcpStream::connect(addr).await.unwrap(), "edge.example".into()).is_some());
+        });
+    }
+
+    #[test]
+    fn a_name_that_none_can_have_and_another_name_are_errors() {
+        on_one_thread(async {
+            let handshakes = Handshakes::start(&config()).unwrap();
+            let (listener, addr) = listening().await;
+            for (name, why) in
+                [("a b", "TLS: \"a b\""), ("other.example", "TLS: invalid peer certificate"), ("127.0.0.1", "TLS: invalid peer")]
+            {
+                let dialled = handshakes.connect(TcpStream::connect(addr).await.unwrap(), name.into()).unwrap();
+                let accepted = handshakes.accept(listener.accept().await.unwrap().0).unwrap();
+                let (said, _) = tokio::join!(dialled.done(), accepted.done());
+                assert!(said.as_ref().is_err_and(|e| e.starts_with(why)), "{name}: {said:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_message_in_the_flight_of_the_handshakes_end_is_heard() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let config = config();
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(tls::certificates(config.synthflow.tls_ca.as_deref().unwrap()).unwrap().remove(0)).unwrap();
+            give_tls(&desk, config);
+            let (listener, addr) = listening().await;
+            tokio::task::spawn_local(tcp::accept(desk.clone(), listener, true));
+            let builder = ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions().unwrap();
+            let client = TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()));
+            let name = ServerName::try_from("edge.example").unwrap();
+            let message = b"OPTIONS sip:x SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+            // Written before the first byte of the handshake: it leaves with the client's Finished.
+            let mut peer = client.connect_with(name, TcpStream::connect(addr).await.unwrap(), |tls| {
+                let _ = std::io::Write::write(&mut tls.writer(), message);
+            });
+            let mut peer = (&mut peer).await.unwrap();
+            let mut echo = vec![0u8; message.len()];
+            peer.read_exact(&mut echo).await.unwrap();
+            assert_eq!(echo, message);
+            peer.write_all(b"\r\n\r\n").await.unwrap();
+            let mut pong = [0u8; 2];
+            peer.read_exact(&mut pong).await.unwrap();
+            assert_eq!(&pong, b"\r\n");
+        });
+    }
+}
