@@ -30,8 +30,7 @@
 //! | `call` | `wire`, `dialog`, `transaction`, `ids`, `time`, `report` |
 //! | `config` | `call`, `wire`, `ids` |
 //! | `policy` | `call`, `wire`, `config`, `ids` |
-//! | `trunk` | `wire`, `transaction`, `dialog`, `call`, `config`, `ids`, `time`, `report` |
-//! | `b2bua` | `policy`, `trunk`, `call`, `dialog`, `transaction`, `wire`, `config`, `report`, `ids`, `time` |
+//! | `b2bua` | `policy`, `call`, `dialog`, `transaction`, `wire`, `config`, `report`, `ids`, `time` |
 
 /// The ladders' language speaks of the crate by its name; unit tests use it too.
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Lines of one function, without blank and comment lines.
-const FUNCTION_LINES_MAX: usize = 75;
+const FUNCTION_LINES_MAX: usize = 70;
 
 /// Lines of one file before its tests, all counted.
 const FILE_LINES_MAX: usize = 700;
@@ -28,8 +28,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("call", "wire dialog transaction ids time report"),
     ("config", "call wire ids"),
     ("policy", "call wire config ids"),
-    ("trunk", "wire transaction dialog call config ids time report"),
-    ("b2bua", "policy trunk call dialog transaction wire config report ids time"),
+    ("b2bua", "policy call dialog transaction wire config report ids time"),
 ];
 
 /// The roof: may import anything.

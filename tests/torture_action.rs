@@ -212,7 +212,7 @@ impl World {
         let mut framer = Framer::default();
         framer.push(bytes);
         loop {
-            match framer.next() {
+            match framer.next_frame() {
                 Ok(Some(Frame::Message(bytes))) => self.input(Input::Sip { flow, remote, local, bytes }),
                 Ok(Some(Frame::Ping | Frame::Pong)) => {}
                 Ok(None) => break,

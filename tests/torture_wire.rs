@@ -113,7 +113,7 @@ fn folds_and_blanks_lose_nothing() {
     assert_eq!((from.tag(), m.to().unwrap().uri), (Some("okafor1"), &b"sip:+15550199@birch.example"[..]));
     assert_eq!((m.max_forwards(), m.cseq().unwrap().number), (Some(42), 101));
     let v = m.via().unwrap();
-    assert_eq!((v.transport, v.port, v.branch(), v.has_magic_cookie()), (&b"UDP"[..], Some(5060), Some(&b"old-style-1"[..]), false));
+    assert_eq!((v.transport, v.port, v.branch(), v.unique_branch()), (&b"UDP"[..], Some(5060), Some(&b"old-style-1"[..]), None));
     let branches: Vec<_> = m.values(Name::Via).flat_map(vias).map(|v| v.unwrap().branch().unwrap()).collect();
     assert_eq!(branches, [&b"old-style-1"[..], b"z9hG4bKsecond", b"z9hG4bKthird"]);
     assert!(MediaType::parse(m.value(Name::ContentType).unwrap()).unwrap().is("application/sdp"));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::Map;
+use crate::b2bua::give_room_back;
 use crate::b2bua::inbound::ServerEntry;
 use crate::b2bua::inbound::Source;
 use crate::b2bua::io::Action;
@@ -168,14 +169,21 @@ impl B2bua {
     pub(super) fn on_invite(&mut self, tx: ServerTxId, invite: &Message, source: Source, now: Time) {
         self.respond(tx, Reply::new(100), now);
         if invite.contact().is_none() {
-            return self.respond(tx, Reply::new(400).reason("Missing Contact"), now);
+            return self.refuse_invite(tx, invite, source, Reply::new(400).reason("Missing Contact"), now);
         }
         let offer = match (invite.body(), Sdp::parse(invite.body())) {
             (_, Ok(offer)) => Some(offer),
             (body, Err(_)) if body.is_empty() => None,
-            (_, Err(_)) => return self.respond(tx, Reply::new(400).reason("Bad SDP"), now),
+            (_, Err(_)) => return self.refuse_invite(tx, invite, source, Reply::new(400).reason("Bad SDP"), now),
         };
-        let v6 = offer.as_ref().and_then(Sdp::rtp).map_or(source.local.ip().is_ipv6(), |rtp| rtp.is_ipv6());
+        let takes = |v6: bool| self.config.media.bind.iter().any(|ip| ip.is_ipv6() == v6);
+        let asked = offer.as_ref().and_then(Sdp::rtp).map(|rtp| rtp.is_ipv6());
+        let v6 = asked.unwrap_or_else(|| source.local.ip().is_ipv6() && takes(true));
+        if !takes(v6) {
+            // No failure of ours that may pass, as a 503 would say.
+            let reason = format!("Not Acceptable Here: no {} address for media", if v6 { "IPv6" } else { "IPv4" });
+            return self.refuse_invite(tx, invite, source, Reply::new(488).reason(reason), now);
+        }
         let arrival = Arrival { tx, invite, source, id: self.mint.call_id(), offer, v6 };
         let Ok(verdict) = catch_unwind(AssertUnwindSafe(|| self.verdict(&arrival, now))) else {
             return self.never_began(tx, &arrival.id, now);
@@ -184,6 +192,11 @@ impl B2bua {
             Verdict::Refusal(refusal) => self.refuse_call(&arrival, refusal, now),
             Verdict::Plan(plan) => self.start_call(arrival, *plan, now),
         }
+    }
+
+    fn refuse_invite(&mut self, tx: ServerTxId, invite: &Message, source: Source, reply: Reply, now: Time) {
+        self.say_refused(invite, source.remote, &reply, now);
+        self.respond(tx, reply, now);
     }
 
     /// A bug before there was a call: this INVITE gets 500, and nothing else is touched.
@@ -257,7 +270,7 @@ impl B2bua {
                 self.give_back(callee_pair, now);
                 let Ok(Err(no)) = failed else { return self.never_began(arrival.tx, &arrival.id, now) };
                 let why = format!("no common codec: offered {}, ours {}", no.offered, no.ours);
-                return self.refuse_call(&arrival, Refusal { status: 488, reason: "".into(), headers: Vec::new(), why }, now);
+                return self.refuse_call(&arrival, Refusal::without_words(488, why), now);
             }
         };
         let pairs = vec![caller_pair, callee_pair];
@@ -277,7 +290,6 @@ impl B2bua {
         let local = arrival.source.local.ip();
         let callee_local = hops.first().map_or(local, |h| self.local_towards(h.target.addr.ip()));
         Start {
-            id: arrival.id.clone(),
             invite: exact(arrival.invite),
             offer: arrival.offer.take(),
             invite_tx: arrival.tx,
@@ -292,7 +304,7 @@ impl B2bua {
     fn hops(&self, plan: &Plan) -> Vec<Hop> {
         let hop = |p: &crate::call::rules::PlannedTarget| Hop {
             target: p.target,
-            uri_host: p.uri_host.clone(),
+            shown: p.shown.clone(),
             face: self.flows.face(&self.config, Side::Callee, p.target.transport, self.local_towards(p.target.addr.ip())),
         };
         plan.targets.iter().map(hop).collect()
@@ -439,6 +451,7 @@ impl B2bua {
         for tag in &entry.tags {
             self.owners.remove(tag);
         }
+        give_room_back(&mut self.owners);
         for pair in entry.pairs {
             self.give_back(pair, now);
         }
@@ -526,7 +539,7 @@ impl B2bua {
 
     // ---- reports
 
-    fn report(&mut self, id: &CallId, contact: Option<&ContactId>, fact: Fact, now: Time) {
+    pub(super) fn report(&mut self, id: &CallId, contact: Option<&ContactId>, fact: Fact, now: Time) {
         let event = CallEvent { at: now, call: id.clone(), contact: contact.cloned(), fact };
         self.actions.push_back(Action::Report(Box::new(event)));
     }

@@ -185,3 +185,22 @@ fn advertised(first: &[IpAddr], second: &[IpAddr], local: IpAddr) -> IpAddr {
 pub fn unspecified() -> IpAddr {
     IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::samples::test_config;
+
+    #[test]
+    fn one_peer_more_than_remembered_forgets_the_others() {
+        let mut flows = Flows::new(&test_config(), RandomState::with_seeds(1, 2, 3, 4));
+        let (ours, peer) = (IpAddr::from([192, 0, 2, 1]), |n: usize| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n as u32)));
+        for n in 0..LOCALS_MAX {
+            flows.saw(peer(n), ours);
+        }
+        flows.saw(peer(0), ours);
+        assert_eq!(flows.locals.len(), LOCALS_MAX, "a known peer needs no room");
+        flows.saw(peer(LOCALS_MAX), ours);
+        assert_eq!((flows.locals.len(), flows.seen(peer(0)), flows.seen(peer(LOCALS_MAX))), (1, None, Some(ours)));
+    }
+}

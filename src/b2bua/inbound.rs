@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::b2bua::B2bua;
 use crate::b2bua::calls::Later;
+use crate::b2bua::give_room_back;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::screen::screen;
@@ -18,16 +19,20 @@ use crate::ids::CallHandle;
 use crate::ids::LocalTag;
 use crate::ids::ServerTxId;
 use crate::ids::Side;
+use crate::ids::SipCallId;
+use crate::report::Fact;
 use crate::time::Time;
 use crate::transaction::MergeKey;
 use crate::transaction::ServerKey;
 use crate::transaction::server;
 use crate::transaction::server::Server;
 use crate::wire::draft::Draft;
+use crate::wire::draft::reason_phrase;
 use crate::wire::message::FrameError;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::method::Method;
+use crate::wire::salvage::salvage;
 
 /// One request of a peer, until its transaction ends.
 #[derive(Debug)]
@@ -66,8 +71,11 @@ impl B2bua {
             return self.actions.push_back(Action::Dropped { remote, why: "stranger" });
         }
         self.flows.saw(remote.ip(), local.ip());
-        match Message::parse(bytes) {
-            Err(e) => self.actions.push_back(Action::Dropped { remote, why: e.why }),
+        match Message::parse(bytes.clone()) {
+            Err(e) => {
+                self.actions.push_back(Action::Dropped { remote, why: e.why });
+                self.refuse_unframed(&bytes, Source { flow, remote, local }, e.why, now);
+            }
             // An allow entry with a port lets in that port only, outside a dialog (product.md §2).
             Ok(message) if message.is_request() && message.to_tag().is_none() && self.standing(remote, false).is_stranger() => {
                 self.actions.push_back(Action::Dropped { remote, why: "stranger" });
@@ -77,16 +85,12 @@ impl B2bua {
         }
     }
 
-    /// A stream that lost its framing: what came is answered 400 when it can be, and the stream is closed (research §5.3).
+    /// A stream that lost its framing: what came is answered 400 when it can be, and the stream is closed.
     pub(super) fn on_broken(&mut self, flow: Flow, remote: SocketAddr, local: SocketAddr, why: &FrameError, head: Bytes, now: Time) {
         self.actions.push_back(Action::Dropped { remote, why: why.why });
-        if !self.standing(remote, true).is_stranger()
-            && let Ok(message) = Message::parse(head)
-            && message.is_request()
-            && *message.method() != Method::ACK
-        {
-            let reason = message.check().err().map_or_else(|| "Bad Framing".to_string(), |d| d.reason.to_string());
-            self.refuse_stateless(&message, Source { flow, remote, local }, Reply::new(400).reason(reason));
+        match Message::parse(head.clone()) {
+            Ok(message) => self.refuse_unread(&message, Source { flow, remote, local }, why.why, now),
+            Err(_) => self.refuse_unframed(&head, Source { flow, remote, local }, why.why, now),
         }
         self.actions.push_back(Action::Close { flow });
         if let Flow::Stream(conn) = flow {
@@ -95,12 +99,32 @@ impl B2bua {
         }
     }
 
+    /// More than we take in one message: who sent it shall not wait for an answer in vain.
+    fn refuse_unframed(&mut self, raw: &[u8], source: Source, why: &'static str, now: Time) {
+        if let Some(request) = salvage(raw) {
+            self.refuse_unread(&request, source, why, now);
+        }
+    }
+
+    fn refuse_unread(&mut self, request: &Message, source: Source, why: &'static str, now: Time) {
+        let stranger = self.standing(source.remote, request.to_tag().is_some()).is_stranger();
+        if stranger || !request.is_request() || *request.method() == Method::ACK {
+            return;
+        }
+        let reason = request.check().err().map_or_else(|| format!("Bad Request: {why}"), |defect| defect.reason.into_owned());
+        let reply = Reply::new(400).reason(reason);
+        self.say_refused(request, source.remote, &reply, now);
+        self.refuse_stateless(request, source, reply);
+    }
+
     fn on_request(&mut self, request: Message, source: Source, now: Time) {
         if let Err(defect) = request.check() {
             if *request.method() == Method::ACK {
                 return self.actions.push_back(Action::Dropped { remote: source.remote, why: "malformed ACK" });
             }
-            return self.refuse_stateless(&request, source, Reply::new(defect.status).reason(defect.reason));
+            let reply = Reply::new(defect.status).reason(defect.reason);
+            self.say_refused(&request, source.remote, &reply, now);
+            return self.refuse_stateless(&request, source, reply);
         }
         let key = ServerKey::of(&request);
         if let Some(&tx) = self.server_keys.get(&key) {
@@ -162,7 +186,7 @@ impl B2bua {
         if wants.contains(&server::Out::Ack) {
             self.on_ack(request, source, now);
         }
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
     }
 
     /// The ACK to a 2xx belongs to the dialog (RFC 3261 §13.3.1.4).
@@ -203,6 +227,7 @@ impl B2bua {
         let outside = request.to_tag().is_none();
         let side = self.standing(source.remote, !outside).side();
         if let Some(reply) = screen(request) {
+            self.say_refused(request, source.remote, &reply, now);
             return self.respond(tx, reply, now);
         }
         if !outside {
@@ -276,7 +301,7 @@ impl B2bua {
         if reply.status >= 200 {
             entry.request = None;
         }
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
     }
 
     /// The last chance of a request whose call is over.
@@ -298,7 +323,22 @@ impl B2bua {
         let Some(last) = entry.machine.last().cloned() else { return };
         let mut wants = Vec::new();
         entry.machine.respond(200, last, now, &mut wants);
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
+    }
+
+    /// An INVITE that never became a call is a line in the log all the same: whoever looks for the call finds why.
+    pub(super) fn say_refused(&mut self, request: &Message, remote: SocketAddr, reply: &Reply, now: Time) {
+        if *request.method() != Method::INVITE || request.to_tag().is_some() {
+            return;
+        }
+        let phrase = if reply.reason.is_empty() { reason_phrase(reply.status) } else { reply.reason.as_str() };
+        let told = reply.headers.iter().filter(|h| *h.name != *b"Allow");
+        let why = told.fold(phrase.to_owned(), |why, h| {
+            format!("{why}; {}: {}", String::from_utf8_lossy(&h.name), String::from_utf8_lossy(&h.value))
+        });
+        let caller_call_id = SipCallId::new(request.call_id().unwrap_or_default());
+        let id = self.mint.call_id();
+        self.report(&id, None, Fact::Refused { caller_call_id, source: remote, status: reply.status, why }, now);
     }
 
     /// Answers without keeping state (RFC 3261 §8.2.7): for what is not worth any.
@@ -320,13 +360,13 @@ impl B2bua {
         let Some(entry) = self.servers.get_mut(&tx) else { return };
         let mut wants = Vec::new();
         entry.machine.on_timeout(now, &mut wants);
-        self.run_server(tx, wants, now);
+        self.run_server(tx, wants);
     }
 
-    fn run_server(&mut self, tx: ServerTxId, wants: Vec<server::Out>, now: Time) {
+    fn run_server(&mut self, tx: ServerTxId, wants: Vec<server::Out>) {
         for want in wants {
             match want {
-                server::Out::Send(bytes) => self.send_response(tx, bytes, now),
+                server::Out::Send(bytes) => self.send_response(tx, bytes),
                 server::Out::Expired(_) => {
                     if let Some((call, side)) = self.servers.get(&tx).and_then(|e| e.owner) {
                         self.later.push_back(Later::Unacknowledged { call, side });
@@ -342,13 +382,13 @@ impl B2bua {
     }
 
     /// RFC 3261 §18.2.2: on the connection of the request; when that is gone, on a new one to where the Via says.
-    fn send_response(&mut self, tx: ServerTxId, bytes: Bytes, now: Time) {
+    fn send_response(&mut self, tx: ServerTxId, bytes: Bytes) {
         let Some(entry) = self.servers.get(&tx) else { return };
         let (mut flow, via_addr) = (entry.flow, entry.via_addr);
         if let Flow::Stream(conn) = flow
             && self.flows.conn(conn).is_none()
         {
-            flow = Flow::Stream(self.stream_to(Target { transport: self.flows.transport(flow), addr: via_addr }, now));
+            flow = Flow::Stream(self.stream_to(Target { transport: self.flows.transport(flow), addr: via_addr }));
             if let Some(entry) = self.servers.get_mut(&tx) {
                 entry.flow = flow;
             }
@@ -363,6 +403,9 @@ impl B2bua {
             if let Some(merge) = entry.merge {
                 self.merged.remove(&merge);
             }
+            give_room_back(&mut self.servers);
+            give_room_back(&mut self.server_keys);
+            give_room_back(&mut self.merged);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What only an INVITE of ours needs: ACKs to its 2xx, giving it up, and 2xx that nobody waits for.
 
 use crate::b2bua::B2bua;
+use crate::b2bua::FORKS_ENDED_MAX;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::outbound::ACKS_MAX;
@@ -46,7 +47,7 @@ impl B2bua {
 
     pub(super) fn send_ack(&mut self, invite: ClientTxId, draft: &Draft, target: Target, side: Side, tag: Box<[u8]>, now: Time) {
         let flow = match target.transport {
-            Transport::Tcp | Transport::Tls => Some(Flow::Stream(self.stream_to(target, now))),
+            Transport::Tcp | Transport::Tls => Some(Flow::Stream(self.stream_to(target))),
             Transport::Udp => self.flows.udp(target.addr),
         };
         if let Some(flow) = flow {
@@ -141,7 +142,7 @@ impl B2bua {
         let Some(entry) = self.clients.get_mut(&tx) else { return false };
         if let Some((_, flow, bytes)) = entry.acks.iter().find(|(t, ..)| *t == tag) {
             let (flow, remote, bytes) = (*flow, entry.remote, bytes.clone());
-            let flow = self.revived(flow, remote, now);
+            let flow = self.revived(flow, remote);
             self.trace_ack(tx, &bytes, now);
             self.actions.push_back(Action::Send { flow, bytes });
             return false;
@@ -163,7 +164,7 @@ impl B2bua {
 
     pub(super) fn end_stray(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        if entry.strays.len() >= ACKS_MAX || entry.strays.contains(&tag) {
+        if entry.strays.len() >= FORKS_ENDED_MAX || entry.strays.contains(&tag) {
             return;
         }
         entry.strays.push(tag.clone());

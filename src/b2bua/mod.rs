@@ -17,6 +17,7 @@ mod wall;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,17 @@ use crate::transaction::Timers;
 /// A keyed map: what a peer chooses can not make its buckets collide. Never iterated: its order would differ between runs.
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 
+/// Entries for which a map keeps its room whatever happens.
+const ROOM_KEPT_ENTRIES: usize = 1024;
+
+/// Gives back what a peak of load took. Only when little of it is in use, and halfway down: a load that swings shall not allocate with
+/// each swing.
+pub(crate) fn give_room_back<K: Eq + Hash, V>(map: &mut Map<K, V>) {
+    if map.capacity() > 16 * (map.len() + ROOM_KEPT_ENTRIES) {
+        map.shrink_to(4 * (map.len() + ROOM_KEPT_ENTRIES));
+    }
+}
+
 /// RFC 3261 table 4.
 const T2: Duration = Duration::from_secs(4);
 /// RFC 3261 table 4.
@@ -71,6 +83,9 @@ const FORCED_DRAIN_WAIT: Duration = Duration::from_secs(2);
 pub const SERVER_TRANSACTIONS_MAX: usize = 200_000;
 /// Client transactions of one core.
 pub const CLIENT_TRANSACTIONS_MAX: usize = 200_000;
+
+/// Forks of one INVITE that are acknowledged and ended when they answer, too (RFC 3261 §13.2.2.4); no carrier has as many.
+pub const FORKS_ENDED_MAX: usize = 8;
 
 /// How much one core holds at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +161,7 @@ impl B2bua {
             timers,
             limits: Limits::default(),
             report_messages,
-            wheel: Wheel::new(now),
+            wheel: Wheel::new(),
             ledger: Ledger::new(),
             flows: Flows::new(&config, hasher.clone()),
             targets: Map::with_hasher(hasher.clone()),
@@ -183,7 +198,7 @@ impl B2bua {
             Input::Sip { flow, remote, local, bytes } => self.on_sip(flow, remote, local, bytes, now),
             Input::Broken { flow, remote, local, why, head } => self.on_broken(flow, remote, local, &why, head, now),
             Input::Listening { listener, transport, local } => self.flows.listening(listener, transport, local),
-            Input::FlowUp { conn, local, remote, dialled } => self.on_flow_up(conn, local, remote, dialled, now),
+            Input::FlowUp { conn, local, remote, dialled: _ } => self.on_flow_up(conn, local, remote, now),
             Input::FlowLost { flow, why } => self.on_flow_lost(flow, &why, now),
             Input::Targets { name, result } => {
                 if let Ok(reach) = result
@@ -218,7 +233,6 @@ impl B2bua {
                     self.bind_ahead();
                 }
                 Owner::Drain => self.on_drain_deadline(now),
-                Owner::House => {}
             }
             self.settle(now);
         }
@@ -309,6 +323,11 @@ impl B2bua {
         self.actions.push_back(Action::Drained);
     }
 
+    /// Nothing is up, and no transaction waits for its timers.
+    pub fn is_at_rest(&self) -> bool {
+        self.calls.is_empty() && self.servers.is_empty() && self.clients.is_empty()
+    }
+
     /// What the core holds.
     pub fn counts(&self) -> Counts {
         Counts {
@@ -322,5 +341,35 @@ impl B2bua {
             ports_quarantined: self.ledger.quarantined(),
             queries: self.queries.len(),
         }
+    }
+}
+
+#[cfg(test)]
+mod room_tests {
+    use super::*;
+
+    #[test]
+    fn a_map_gives_the_room_of_a_peak_back_and_keeps_that_of_its_daily_load() {
+        let mut map: Map<u32, [u8; 64]> = Map::with_hasher(RandomState::with_seeds(1, 2, 3, 4));
+        (0..50_000).for_each(|n| {
+            map.insert(n, [0; 64]);
+        });
+        let peak = map.capacity();
+        let mut shrunk = 0;
+        for n in 0..50_000 {
+            map.remove(&n);
+            let before = map.capacity();
+            give_room_back(&mut map);
+            shrunk += usize::from(map.capacity() < before);
+        }
+        assert!(map.capacity() < 16 * ROOM_KEPT_ENTRIES && peak > 50_000, "{peak} -> {}", map.capacity());
+        assert!(shrunk <= 3, "{shrunk} times");
+        let daily = map.capacity();
+        (0..1_000).for_each(|n| {
+            map.insert(n, [0; 64]);
+        });
+        map.clear();
+        give_room_back(&mut map);
+        assert_eq!(map.capacity(), daily);
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::b2bua::B2bua;
+use crate::b2bua::FORKS_ENDED_MAX;
 use crate::b2bua::calls::Later;
+use crate::b2bua::give_room_back;
 use crate::b2bua::io::Action;
 use crate::b2bua::io::Flow;
 use crate::b2bua::io::LossReason;
@@ -35,8 +37,8 @@ pub(super) const TCP_TRIAL: Duration = Duration::from_millis(500);
 const VIA_BYTES_MAX: usize = 160;
 /// As long as every branch that we mint.
 const BRANCH_SAMPLE: &str = "z9hG4bK0123456789abcdef";
-/// ACKs kept of one INVITE: one a fork.
-pub(super) const ACKS_MAX: usize = 8;
+/// ACKs kept of one INVITE: of the 2xx that was taken, and of forks.
+pub(super) const ACKS_MAX: usize = FORKS_ENDED_MAX + 1;
 
 /// Who hears of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub(super) enum Way {
     /// Over TCP only because it is long: UDP when there is no connection by then.
     Trial {
         draft: Box<Draft>,
+        /// What was too long; `draft` may have lost headers to the budget since.
+        bytes: usize,
         udp: Target,
         until: Time,
     },
@@ -138,16 +142,17 @@ impl B2bua {
         }
         match target.transport {
             Transport::Tcp | Transport::Tls => {
-                let flow = Flow::Stream(self.stream_to(target, now));
+                let flow = Flow::Stream(self.stream_to(target));
                 self.start_client(out, flow, Way::Direct, now);
             }
             Transport::Udp => {
                 // RFC 3261 §18.1.1: what is longer than the path may carry goes over a congestion-controlled transport.
                 if self.is_long(&out, target.addr) {
+                    let bytes = out.draft.size();
                     let udp = out.slim.take().unwrap_or_else(|| out.draft.clone());
                     let until = now + TCP_TRIAL;
-                    let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }, now));
-                    return self.start_client(out, flow, Way::Trial { draft: udp, udp: target, until }, now);
+                    let flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: target.addr }));
+                    return self.start_client(out, flow, Way::Trial { draft: udp, bytes, udp: target, until }, now);
                 }
                 if let Some(slim) = out.slim.take() {
                     out.draft = slim;
@@ -254,7 +259,7 @@ impl B2bua {
                     if let Some(entry) = self.clients.get(&tx).filter(|e| !matches!(e.way, Way::Trial { .. })) {
                         let (flow, remote, owner) = (entry.flow, entry.remote, entry.owner);
                         // A CANCEL or ACK follows its INVITE to the same address, port and transport (RFC 3261 §9.1, §17.1.1.3).
-                        let flow = self.revived(flow, remote, now);
+                        let flow = self.revived(flow, remote);
                         if let Some(entry) = self.clients.get_mut(&tx) {
                             entry.flow = flow;
                         }
@@ -342,7 +347,7 @@ impl B2bua {
     pub(super) fn fall_back_to_udp(&mut self, tx: ClientTxId, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
         let (owner, flow, fate) = (entry.owner, entry.flow, std::mem::replace(&mut entry.fate, Fate::Wanted));
-        let Way::Trial { draft, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
+        let Way::Trial { draft, bytes, udp, .. } = std::mem::replace(&mut entry.way, Way::Direct) else { return };
         self.close_client(tx);
         self.give_up_dial(flow);
         if fate != Fate::Wanted {
@@ -351,7 +356,7 @@ impl B2bua {
         if let Some(owner) = owner {
             self.warn(
                 owner.call,
-                format!("{} bytes are over udp_mtu, but no TCP connection to {}: sent over UDP", draft.size(), udp.addr),
+                format!("{bytes} bytes are over udp_mtu, but no TCP connection to {}: {} bytes sent over UDP", udp.addr, draft.size()),
                 now,
             );
         }
@@ -373,13 +378,14 @@ impl B2bua {
         self.wheel.set(Owner::Client(tx), None);
         if let Some(entry) = self.clients.remove(&tx) {
             self.branches.remove(&(entry.branch, entry.cancel));
+            give_room_back(&mut self.clients);
+            give_room_back(&mut self.branches);
         }
     }
 
     // ---- flows
 
-    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, dialled: bool, now: Time) {
-        let _ = dialled;
+    pub(super) fn on_flow_up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, now: Time) {
         self.flows.up(conn, local, remote);
         let flow = Flow::Stream(conn);
         for tx in self.clients_on(flow) {

@@ -138,7 +138,7 @@ impl B2bua {
             },
             Query::Ack { invite, draft, side, tag, .. } => {
                 if let Some((flow, remote)) = self.clients.get(&invite).map(|e| (e.flow, e.remote)) {
-                    let flow = self.revived(flow, remote, now);
+                    let flow = self.revived(flow, remote);
                     self.send_ack_on(invite, &draft, flow, side, tag, now);
                 }
             }
@@ -154,17 +154,17 @@ impl B2bua {
     }
 
     /// The same flow, or for a stream that has gone a new one to the same place.
-    pub(super) fn revived(&mut self, flow: Flow, remote: SocketAddr, now: Time) -> Flow {
+    pub(super) fn revived(&mut self, flow: Flow, remote: SocketAddr) -> Flow {
         match flow {
             Flow::Stream(conn) if self.flows.conn(conn).is_none() && remote.port() != 0 => {
-                Flow::Stream(self.stream_to(Target { transport: self.flows.transport(flow), addr: remote }, now))
+                Flow::Stream(self.stream_to(Target { transport: self.flows.transport(flow), addr: remote }))
             }
             flow => flow,
         }
     }
 
     /// The connection to this address, dialled when there is none.
-    pub(super) fn stream_to(&mut self, target: Target, _now: Time) -> ConnId {
+    pub(super) fn stream_to(&mut self, target: Target) -> ConnId {
         if let Some(conn) = self.flows.to(target) {
             return conn;
         }

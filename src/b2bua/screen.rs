@@ -60,9 +60,9 @@ fn content(request: &Message) -> Option<Reply> {
         return Some(Reply::new(415).header("Accept", "application/sdp"));
     }
     let mut accepts = request.elements(Name::Accept).peekable();
+    // `*` is a token too, so a range reads like a type (RFC 3261 §25.1).
     let acceptable = |value: &[u8]| {
-        let range = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-        [&b"application/sdp"[..], b"application/*", b"*/*"].iter().any(|ok| range.eq_ignore_ascii_case(ok))
+        MediaType::parse(value).is_some_and(|range| ["application/sdp", "application/*", "*/*"].iter().any(|ok| range.is(ok)))
     };
     (accepts.peek().is_some() && !accepts.any(acceptable)).then(|| Reply::new(406).header("Accept", "application/sdp"))
 }

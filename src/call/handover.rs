@@ -83,7 +83,9 @@ impl Call {
 
     fn refuse_refer(&mut self, tx: ServerTxId, status: u16, why: String, cx: &mut Cx<'_>) {
         cx.report(Fact::EscalationRefused { by: AskedBy::Refer.as_str(), why });
-        cx.respond(tx, Reply::new(status));
+        // product.md §5: what is malformed hears which header it was; a 400 to a REFER is always about this one.
+        let reply = Reply::new(status);
+        cx.respond(tx, if status == 400 { reply.reason("Bad Refer-To") } else { reply });
     }
 
     /// A BYE of Synthflow in a running call: plain, or with a wish.
@@ -295,7 +297,9 @@ impl Call {
 
     fn settled(&mut self, outcome: &Outcome, cx: &mut Cx<'_>) {
         let State::Escalating(h) = std::mem::replace(&mut self.state, State::Bridged) else { return };
-        self.report_settled(outcome, &h, h.escalation.why(), cx);
+        // Of a first try that was taken, `escalation.answer` has said all there is.
+        let why = if *outcome == Outcome::Delivered && h.escalation.tries() == 1 { "" } else { h.escalation.why() };
+        self.report_settled(outcome, &h, why, cx);
         match outcome {
             Outcome::Delivered | Outcome::Presumed => self.succeeded(h.ask.by, cx),
             Outcome::Failed { .. } => self.failed(Past::Failed, h.ask.by, cx),

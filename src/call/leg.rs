@@ -1,6 +1,7 @@
 //! Our end towards one party: its dialogs and its INVITE usage. It hears messages and speaks `LegEvent`s; the other leg's side of a
 //! call never sees a message, only these words.
 
+mod refers;
 mod uac;
 
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+pub use crate::call::leg::refers::REFERRALS_MAX;
+pub use crate::call::leg::uac::Invitation;
 use crate::call::out::Cx;
 use crate::call::out::Face;
 use crate::call::out::Hop;
@@ -17,6 +20,7 @@ use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::referral::Referral;
 use crate::call::rules::Carried;
+use crate::call::rules::Refusal;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
 use crate::ids::LocalTag;
@@ -27,6 +31,7 @@ use crate::ids::SipCallId;
 use crate::report::Fact;
 use crate::time::Time;
 use crate::transaction::Timers;
+use crate::wire::header::MediaType;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::method::Method;
@@ -34,8 +39,6 @@ use crate::wire::sdp::Sdp;
 
 /// Early dialogs kept of one INVITE: a fork fan-out that no carrier reaches.
 pub const EARLY_DIALOGS_MAX: usize = 8;
-/// REFERs of one dialog that are held at once.
-pub const REFERRALS_MAX: usize = 8;
 /// Retransmissions of a 2xx after which the log says which Contact was advertised (features.md pain 14).
 pub const UNACKED_REPORT_AT: u32 = 3;
 
@@ -132,12 +135,7 @@ pub enum LegEvent {
         first: bool,
     },
     /// No target is left: the last final answer, or what stands for it.
-    Refused {
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-    },
+    Refused(Refusal),
     /// CANCEL.
     Cancelled {
         why: String,
@@ -178,20 +176,6 @@ pub enum LegEvent {
     },
     /// A NOTIFY of ours was answered, or timed out.
     Notified,
-}
-
-/// What the INVITE to the callee says besides its addresses.
-#[derive(Debug, Clone)]
-pub struct Invitation {
-    pub number: CompactString,
-    pub display: Bytes,
-    pub user: Bytes,
-    pub max_forwards: u8,
-    pub headers: Vec<Carried>,
-    /// For UDP, when the budget dropped some.
-    pub udp_headers: Option<Vec<Carried>>,
-    pub user_agent: CompactString,
-    pub body: Option<Bytes>,
 }
 
 /// Our end towards one party.
@@ -325,7 +309,7 @@ impl Leg {
             }
             Usage::Calling { silent_until: Some(at), tx, .. } if *at <= cx.now => {
                 cx.out.push(Out::Abandon { invite: *tx });
-                self.dial_next(408, CompactString::default(), Vec::new(), "silent for first_response".into(), cx)
+                self.dial_next(Refusal::without_words(408, "silent for first_response"), cx)
             }
             _ => None,
         }
@@ -575,61 +559,6 @@ impl Leg {
             self.usage = Usage::Ending { tx, again };
         }
     }
-
-    // ---- REFER
-
-    /// A REFER that counts: it waits for `accept_referrals`. `false`: too many are held.
-    pub fn refer(&mut self, tx: ServerTxId, request: &Message) -> bool {
-        self.referrals.retain(|r| !r.is_over());
-        if self.referrals.len() >= REFERRALS_MAX {
-            return false;
-        }
-        let number = request.cseq().map(|c| c.number).unwrap_or_default();
-        self.referrals.push(Referral::new(tx, self.referred_before.then_some(number)));
-        self.referred_before = true;
-        true
-    }
-
-    /// 202 and NOTIFY 100 for every REFER that waits for them.
-    pub fn accept_referrals(&mut self, cx: &mut Cx<'_>) {
-        let Some(dialog) = self.dialog.as_mut() else { return };
-        let contact = self.face.contact();
-        for referral in &mut self.referrals {
-            let notify = ClientTxId(cx.mint.number());
-            let Some((tx, draft)) = referral.accept(notify, dialog, &contact) else { continue };
-            cx.respond(tx, Reply::new(202).contact(&self.face));
-            let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
-        }
-    }
-
-    /// The outcome for every open subscription. REFERs that still wait for a 202 get it first.
-    pub fn settle_referrals(&mut self, status: u16, cx: &mut Cx<'_>) {
-        self.accept_referrals(cx);
-        if matches!(self.usage, Usage::Ended) {
-            return;
-        }
-        for at in 0..self.referrals.len() {
-            self.final_notify(at, status, cx);
-        }
-    }
-
-    fn final_notify(&mut self, at: usize, status: u16, cx: &mut Cx<'_>) {
-        let (Some(dialog), Some(referral)) = (self.dialog.as_mut(), self.referrals.get_mut(at)) else { return };
-        let notify = ClientTxId(cx.mint.number());
-        if let Some(draft) = referral.settle(status, notify, dialog, &self.face.contact(), cx.now) {
-            let to = Whither::Uri(dialog.next_hop().into());
-            cx.out.push(Out::Request { tx: notify, draft: Box::new(draft), slim: None, to, used: Use::Notify, side: self.side });
-        }
-    }
-
-    fn on_notify_answer(&mut self, tx: ClientTxId, accepted: bool, cx: &mut Cx<'_>) {
-        for at in 0..self.referrals.len() {
-            if let Some(status) = self.referrals[at].on_answer(tx, accepted) {
-                self.final_notify(at, status, cx);
-            }
-        }
-    }
 }
 
 /// Our To-tag for an early dialog of the other leg: the leg's own for the first one, a new one for each further fork.
@@ -650,10 +579,6 @@ fn early_tag(known: &mut Vec<(RemoteTag, LocalTag)>, remote: &RemoteTag, first: 
 
 /// The session description of a message, when it has one that can be read.
 fn session(message: &Message) -> Option<Sdp> {
-    let content_type = message.value(Name::ContentType)?;
-    let media_type = content_type.split(|b| *b == b';').next()?.trim_ascii();
-    if !media_type.eq_ignore_ascii_case(b"application/sdp") {
-        return None;
-    }
-    Sdp::parse(message.body()).ok()
+    let media_type = message.value(Name::ContentType).and_then(MediaType::parse)?;
+    media_type.is("application/sdp").then(|| Sdp::parse(message.body()).ok())?
 }

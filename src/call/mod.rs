@@ -32,9 +32,9 @@ use crate::call::out::Use;
 use crate::call::out::line;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
+use crate::call::rules::Refusal;
 use crate::call::rules::Rules;
 use crate::call::sessions::Sessions;
-use crate::ids::CallId;
 use crate::ids::ClientTxId;
 use crate::ids::ContactId;
 use crate::ids::ServerTxId;
@@ -114,7 +114,6 @@ struct Moments {
 /// Two legs, their media, and what they are doing.
 #[derive(Debug)]
 pub struct Call {
-    id: CallId,
     contact: Option<ContactId>,
     rules: Arc<Rules>,
     invite: Message,
@@ -131,7 +130,6 @@ pub struct Call {
 
 /// What a call starts from, besides its plan.
 pub struct Start {
-    pub id: CallId,
     pub invite: Message,
     /// Its session description, when it has one.
     pub offer: Option<Sdp>,
@@ -154,7 +152,7 @@ pub struct NoCodec {
 impl Call {
     /// A planned call: dials the callee. `Err`: nothing was started; the pairs are still the caller's.
     pub fn start(start: Start, plan: Plan, cx: &mut Cx<'_>) -> Result<Call, NoCodec> {
-        let Start { id, invite, offer, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
+        let Start { invite, offer, invite_tx, caller_face, hops, timers, caller_media, callee_media } = start;
         let rules = Arc::clone(&plan.rules);
         if let Some(offer) = &offer
             && !offer.has_common(&rules.codecs)
@@ -164,21 +162,11 @@ impl Call {
         let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, cx);
         let mut sessions = Sessions::open(caller_media, callee_media, rules.latch, cx);
         let body = offer.and_then(|o| sessions.cross(Side::Caller, &o, &rules.codecs, cx));
-        let invitation = Invitation {
-            number: plan.callee_number,
-            display: plan.caller_display,
-            user: plan.caller_user,
-            max_forwards: invite.max_forwards().map_or(70, |m| m.saturating_sub(1)),
-            headers: plan.headers,
-            udp_headers: plan.udp_headers,
-            user_agent: compact_str::format_compact!("backchannel/{}", env!("CARGO_PKG_VERSION")),
-            body,
-        };
+        let invitation = Invitation::of(&plan, &invite, body);
         let nowhere = || NoCodec { offered: String::new(), ours: String::new() };
         let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);
         Ok(Call {
-            id,
             contact: plan.contact,
             state: State::Calling { ring_until: cx.now + rules.times.ring_timeout },
             rules,
@@ -191,18 +179,6 @@ impl Call {
             past: None,
             signals: 0,
         })
-    }
-
-    pub fn id(&self) -> &CallId {
-        &self.id
-    }
-
-    pub fn contact(&self) -> Option<&ContactId> {
-        self.contact.as_ref()
-    }
-
-    pub fn rules(&self) -> &Arc<Rules> {
-        &self.rules
     }
 
     fn leg(&mut self, side: Side) -> &mut Leg {
@@ -330,9 +306,7 @@ impl Call {
                     let reply = Reply::new(status).reason(reason).headers(carried);
                     self.answered(reply, tag, session, cx);
                 }
-                (S::Calling { .. }, Side::Callee, E::Refused { status, reason, carried, why }) => {
-                    self.refused(status, reason, carried, why, cx);
-                }
+                (S::Calling { .. }, Side::Callee, E::Refused(refusal)) => self.refused(refusal, cx),
                 (S::Calling { .. }, Side::Caller, E::Cancelled { why }) => self.cancelled(why, cx),
                 (S::Calling { .. }, Side::Caller, E::HungUp { tx, .. }) => {
                     cx.respond(tx, Reply::new(200));
@@ -380,7 +354,7 @@ impl Call {
                     E::Notified
                     | E::Progress { .. }
                     | E::Answered { .. }
-                    | E::Refused { .. }
+                    | E::Refused(_)
                     | E::Cancelled { .. }
                     | E::Lost { .. }
                     | E::HungUp { .. },
@@ -486,7 +460,8 @@ impl Call {
         self.leg(side).answer_renegotiation(tx, message, invite, sdp, cx);
     }
 
-    fn refused(&mut self, status: u16, reason: CompactString, carried: Vec<Carried>, why: String, cx: &mut Cx<'_>) {
+    fn refused(&mut self, refusal: Refusal, cx: &mut Cx<'_>) {
+        let Refusal { status, reason, headers, why } = refusal;
         let (status, reason) = match status {
             503 if self.rules.relay_503 != 503 => (self.rules.relay_503, CompactString::default()),
             // A redirection is not for CXone to follow, nor a challenge for it to answer (product.md §2).
@@ -494,7 +469,7 @@ impl Call {
             401 | 407 => (403, CompactString::default()),
             _ => (status, reason),
         };
-        self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(carried), cx);
+        self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(headers), cx);
     }
 
     fn refuse_caller(&mut self, by: By, status: u16, why: String, reply: Reply, cx: &mut Cx<'_>) {
@@ -624,5 +599,9 @@ fn q850_cause(bye: &Message) -> Option<u16> {
 
 /// Encoding names of an offer, for the log.
 fn codec_list(sdp: &Sdp) -> String {
-    sdp.codecs().iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(",")
+    let codecs = sdp.codecs();
+    if codecs.is_empty() {
+        return format!("no audio over RTP/AVP ({})", sdp.media_lines().join(", "));
+    }
+    codecs.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(",")
 }

@@ -36,10 +36,7 @@ impl Face {
 
     /// The URI in it.
     pub fn contact_uri(&self) -> String {
-        match self.transport {
-            Transport::Udp => format!("sip:backchannel@{}:{}", self.host, self.port),
-            stream => format!("sip:backchannel@{}:{};transport={}", self.host, self.port, stream.parameter()),
-        }
+        format!("sip:backchannel@{}:{}{}", self.host, self.port, self.transport.uri_parameter())
     }
 
     /// `host:port`, for URIs of ours.
@@ -52,8 +49,8 @@ impl Face {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hop {
     pub target: Target,
-    /// For the Request-URI and To.
-    pub uri_host: CompactString,
+    /// `host:port` for the Request-URI and To.
+    pub shown: CompactString,
     pub face: Face,
 }
 

@@ -31,17 +31,18 @@ impl Transport {
         }
     }
 
-    pub fn is_reliable(self) -> bool {
-        self != Transport::Udp
+    /// As a SIP URI of ours names it: UDP is the default (RFC 3263 §4.1). RFC 3261 §26.2.2 would have `sips:` alone for TLS; peers of
+    /// trunks write and understand `transport=tls`.
+    pub fn uri_parameter(self) -> &'static str {
+        match self {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+        }
     }
 
-    /// As a `transport` parameter names it. RFC 3261 §26.2.2 would have `sips:` alone; peers of trunks write and understand `tls`.
-    pub fn parameter(self) -> &'static str {
-        match self {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-        }
+    pub fn is_reliable(self) -> bool {
+        self != Transport::Udp
     }
 
     /// RFC 3261 §19.1.2.
@@ -177,7 +178,7 @@ pub struct SignalTimes {
     pub after_signal: Duration,
 }
 
-/// `on_failure` and `on_bot_lost`.
+/// `on_failure`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnFailure {
     Keep,
@@ -196,7 +197,6 @@ pub struct Rules {
     pub times: CallTimes,
     pub signal: SignalTimes,
     pub on_failure: OnFailure,
-    pub on_bot_lost: OnBotLost,
     /// A whole Reason value, e.g. `Q.850;cause=41;text="escalation failed"`.
     pub failure_reason: String,
     pub latch: Latch,
@@ -204,8 +204,6 @@ pub struct Rules {
     pub codecs: Vec<CompactString>,
     /// What CXone hears when Synthflow is unavailable: 503 or 500 (`relay_503`).
     pub relay_503: u16,
-    /// The node's name: warn-agent, User-Agent comment.
-    pub node: CompactString,
     pub policy: Box<dyn CallPolicy>,
 }
 
@@ -235,12 +233,12 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// An address and the host text that the Request-URI shows for it.
+/// An address and the host that the Request-URI shows for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlannedTarget {
     pub target: Target,
-    /// `host:port;transport=tcp` for the Request-URI and the To header.
-    pub uri_host: CompactString,
+    /// `host:port` for the Request-URI and the To header.
+    pub shown: CompactString,
 }
 
 /// No, and what the caller hears.
@@ -253,6 +251,13 @@ pub struct Refusal {
     pub headers: Vec<Carried>,
     /// For the log: which rule and value.
     pub why: String,
+}
+
+impl Refusal {
+    /// Of a peer that did not answer, or of a call whose status says all that CXone is to hear.
+    pub fn without_words(status: u16, why: impl Into<String>) -> Refusal {
+        Refusal { status, reason: CompactString::default(), headers: Vec::new(), why: why.into() }
+    }
 }
 
 /// Policy's two answers.

@@ -20,17 +20,17 @@ use crate::config::Allow;
 use crate::config::Config;
 use crate::config::Loaded;
 use crate::config::NamePattern;
+use crate::config::UnknownQueue;
 use crate::config::errors::ConfigErrors;
 use crate::config::ports;
 use crate::config::values::is_private;
 use crate::config::values::print_duration;
 use crate::config::warnings::calls_possible;
+use crate::edge::limits::descriptors_for;
+use crate::edge::limits::raise_nofile;
+use crate::edge::limits::shortage;
 use crate::edge::sip::certificate;
-
-/// RTP and RTCP of both legs.
-const FILES_PER_CALL: usize = 4;
-/// Listeners, connections, logs, journal, HTTP.
-const FILES_BESIDES: usize = 256;
+use crate::edge::sip::local::route_to;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -216,8 +216,8 @@ fn advertised(config: &Config, side: &'static str, own: &[IpAddr], peers: &[IpAd
         return;
     }
     let Some(peer) = peers.first() else { return };
-    match probe::towards(*peer) {
-        Ok(ip) => {
+    match route_to(*peer) {
+        Some(ip) => {
             findings.say(side, format!("is told to send to {ip}, our address towards {peer}"));
             if is_private(ip) && !is_private(*peer) {
                 findings
@@ -225,7 +225,7 @@ fn advertised(config: &Config, side: &'static str, own: &[IpAddr], peers: &[IpAd
                     .push(format!("{side} at {peer} is told to send to {ip}, a private address; behind NAT set sip.advertise"));
             }
         }
-        Err(e) => findings.warnings.push(format!("{side}: no way to {peer} from here: {e}")),
+        None => findings.warnings.push(format!("{side}: no way to {peer} from here")),
     }
 }
 
@@ -259,16 +259,12 @@ fn media(config: &Config, findings: &mut Findings) {
 
 fn limits(config: &Config, findings: &mut Findings) {
     findings.say("limits", format!("{} calls, {} new ones a second", config.node.max_calls, config.node.max_cps));
-    let calls = config.node.max_calls.min(calls_possible(config));
-    let need = calls.saturating_mul(FILES_PER_CALL).saturating_add(FILES_BESIDES);
-    let (soft, hard) = probe::open_files();
-    let text = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |n| n.to_string());
-    findings.say("limits", format!("open files: {} (hard {}), {calls} calls need {need}", text(soft), text(hard)));
-    if soft.is_some_and(|n| n < u64::try_from(need).unwrap_or(u64::MAX)) {
-        findings
-            .warnings
-            .push(format!("open files: {} are too few for {calls} calls, which need {need}; see LimitNOFILE or ulimit -n", text(soft)));
-    }
+    // As serve does before it looks.
+    let (soft, hard) = raise_nofile();
+    let text = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
+    let calls = config.node.max_calls;
+    findings.say("limits", format!("open files: {} (hard {}), {calls} calls need {}", text(soft), text(hard), descriptors_for(calls)));
+    findings.stops.extend(shortage((soft, hard), calls));
 }
 
 fn api(config: &Config, findings: &mut Findings) {
@@ -309,7 +305,12 @@ fn escalation(config: &Config, findings: &mut Findings) {
         findings.say("escalation", format!("{asked} goes to queue {queue}"));
     }
     let default = if escalation.default_queue.is_empty() { "escalate" } else { &escalation.default_queue };
-    findings.say("escalation", format!("no queue named: p1 is {default}; unknown queue: {:?}", escalation.unknown_queue));
+    let unknown = match escalation.unknown_queue {
+        UnknownQueue::Default => "the same",
+        UnknownQueue::Pass => "passed as it is",
+        UnknownQueue::Refuse => "refused when a REFER names it, else the same",
+    };
+    findings.say("escalation", format!("no queue named: p1 is {default}; an unknown queue: {unknown}"));
     for (name, template) in &escalation.params {
         findings.say("escalation", format!("{name} = {template}"));
     }

@@ -5,33 +5,21 @@ use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs;
-use std::net::UdpSocket;
 use std::path::Path;
 use std::path::PathBuf;
-
-use rustix::process::Resource;
-use rustix::process::getrlimit;
-use socket2::Domain;
-use socket2::Socket;
-use socket2::Type;
 
 use crate::call::rules::Transport;
 use crate::config::Listen;
 use crate::config::Media;
+use crate::edge::sip::bind_tcp;
+use crate::edge::sip::bind_udp;
 
-/// Binds as serve would: an IPv6 wildcard is IPv6 only.
+/// Binds as serve does.
 pub(super) fn bind(listen: &Listen) -> io::Result<()> {
-    let kind = if listen.transport == Transport::Udp { Type::DGRAM } else { Type::STREAM };
-    let socket = Socket::new(Domain::for_address(listen.addr), kind, None)?;
-    if listen.addr.is_ipv6() {
-        socket.set_only_v6(true)?;
+    match listen.transport {
+        Transport::Udp => bind_udp(listen.addr).map(drop),
+        Transport::Tcp | Transport::Tls => bind_tcp(listen.addr).map(drop),
     }
-    if listen.transport != Transport::Udp {
-        // Connections of an earlier run in TIME-WAIT are no obstacle.
-        socket.set_reuse_address(true)?;
-    }
-    socket.bind(&listen.addr.into())?;
-    if listen.transport != Transport::Udp { socket.listen(1) } else { Ok(()) }
 }
 
 /// Free and busy media pairs of one bound address.
@@ -59,14 +47,6 @@ pub(super) fn media_pairs(ip: IpAddr, media: &Media) -> io::Result<Pairs> {
     Ok(pairs)
 }
 
-/// Our address on the way to a peer, as the routing table has it; nothing is sent.
-pub(super) fn towards(peer: IpAddr) -> io::Result<IpAddr> {
-    let any: SocketAddr = if peer.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(SocketAddr::new(peer, 5060))?;
-    Ok(socket.local_addr()?.ip())
-}
-
 /// The addresses of a name, each once.
 pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
     let mut found: Vec<IpAddr> = Vec::new();
@@ -76,12 +56,6 @@ pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
         }
     }
     Ok(found)
-}
-
-/// The soft and hard limit of open files; `None` is unlimited.
-pub(super) fn open_files() -> (Option<u64>, Option<u64>) {
-    let limit = getrlimit(Resource::Nofile);
-    (limit.current, limit.maximum)
 }
 
 /// A folder that is there or can be made, and written to. Says which folder a problem is about.
@@ -117,6 +91,8 @@ fn existing_ancestor(folder: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
     use crate::call::anchor::Latch;
 
@@ -181,6 +157,5 @@ mod tests {
     fn a_literal_address_resolves_to_itself() {
         let ip: IpAddr = "127.0.0.1".parse().unwrap();
         assert_eq!(resolve("127.0.0.1", 5060).unwrap(), [ip]);
-        assert_eq!(towards(ip).unwrap(), ip);
     }
 }

@@ -190,7 +190,6 @@ pub struct Template(pub Vec<Piece>);
 
 /// A piece of a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum Piece {
     Text(String),
     ContactId,
@@ -278,7 +277,6 @@ pub struct Escalation {
 
 /// `log.format`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
 pub enum LogFormat {
     Pretty,
     Json,

@@ -59,9 +59,17 @@ pub trait Core: 'static {
     fn handle_timeout(&mut self, now: Time);
     fn next_deadline(&self) -> Option<Time>;
     fn poll_action(&mut self) -> Option<Action>;
+    /// Nothing is held at all: a good moment for what takes a while.
+    fn is_at_rest(&self) -> bool {
+        false
+    }
 }
 
 impl Core for B2bua {
+    fn is_at_rest(&self) -> bool {
+        B2bua::is_at_rest(self)
+    }
+
     fn handle(&mut self, input: Input, now: Time) {
         B2bua::handle(self, input, now);
     }
@@ -248,6 +256,11 @@ impl<C: Core> Shell<C> {
         std::mem::take(&mut self.dropped)
     }
 
+    /// See `Core::is_at_rest`.
+    pub fn is_at_rest(&self) -> bool {
+        self.core.is_at_rest()
+    }
+
     pub fn is_flushed(&self) -> bool {
         self.streams.is_flushed() && self.udp.iter().all(UdpPort::is_flushed)
     }
@@ -328,8 +341,12 @@ impl<C: Core> Shell<C> {
     }
 
     fn dial(&mut self, conn: ConnId, target: Target, name: CompactString) {
-        if let Some(wake) = self.streams.dialling(conn, target.addr) {
-            self.dials.push(Dial { conn, remote: target.addr, name, wake });
+        match self.streams.dialling(conn) {
+            Some(wake) => self.dials.push(Dial { conn, remote: target.addr, name, wake }),
+            None => {
+                let why = LossReason::NotConnected("too many connections are dialled".to_owned());
+                self.inbox.push_back(Input::FlowLost { flow: Flow::Stream(conn), why });
+            }
         }
     }
 
@@ -631,6 +648,8 @@ mod tests {
     use super::testing::on_one_thread;
     use super::*;
     use crate::b2bua::io::Entry;
+    use crate::edge::sip::stream::CONNECTIONS_DIALLED_MAX;
+    use crate::ids::CONN_DIALLED;
     use crate::ids::RecordId;
 
     fn after(desk: &Desk<StubCore>, action: Action) -> Vec<String> {
@@ -656,6 +675,18 @@ mod tests {
     }
 
     #[test]
+    fn one_dial_too_many_is_told_to_the_core_as_one_that_failed() {
+        on_one_thread(async {
+            let desk = desk_with(Vec::new(), "127.0.0.1/32");
+            let taken = |n: usize| ConnId(CONN_DIALLED | n as u64);
+            desk.with(|shell| assert!((1..=CONNECTIONS_DIALLED_MAX).all(|n| shell.streams.dialling(taken(n)).is_some())));
+            let target = Target { transport: crate::call::rules::Transport::Tcp, addr: "127.0.0.1:9".parse().unwrap() };
+            let lost = after(&desk, Action::Dial { conn: ConnId(CONN_DIALLED), target, name: CompactString::default() });
+            assert_eq!(lost, ["lost NotConnected(\"too many connections are dialled\")"]);
+        });
+    }
+
+    #[test]
     fn a_deadline_set_while_the_timekeeper_sleeps_is_kept() {
         on_one_thread(async {
             let desk = desk_with(Vec::new(), "127.0.0.1/32");
@@ -671,7 +702,7 @@ mod tests {
             desk.with(|shell| shell.core().deadline = Some(shell.clock.now() + Duration::from_millis(5)));
             desk.start();
             while desk.with(|shell| shell.core().fired) == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::task::yield_now().await;
             }
         });
     }

@@ -123,7 +123,7 @@ impl CxoneHandle {
     /// The try of this call is not written if it is not written yet; its answer is then a final `NotSent`. A written one runs on.
     pub fn cancel(&self, call: CallHandle) {
         if self.orders.try_send(Order::Cancel(call)).is_err() {
-            tracing::warn!("a signal could not be called back: the queue to the CXone API is full");
+            tracing::warn!(call = call.0, why = "the queue to the CXone API is full", "cxone.cancel_lost");
         }
     }
 
@@ -169,7 +169,7 @@ impl Underway {
             self.cancels.remove(&call);
         }
         if done.is_err() {
-            tracing::error!("a signal's task ended without an answer");
+            tracing::error!(call = call.0, try_no, "cxone.try_died");
             (shared.answers)(call, try_no, SignalAnswer::Unanswered { status: None, why: "internal error".to_owned() });
         }
     }

@@ -169,7 +169,7 @@ impl MediaHandle {
             Ok(()) => None,
             Err(TrySendError::Full(ask)) => Some(ask),
             Err(TrySendError::Disconnected(ask)) => {
-                tracing::error!(?ask, "the media thread is gone");
+                tracing::error!(?ask, "media.thread_gone");
                 None
             }
         }
@@ -177,7 +177,7 @@ impl MediaHandle {
 
     fn wake(&self) {
         if let Err(error) = self.shared.waker.wake() {
-            tracing::error!(%error, "the media thread cannot be woken");
+            tracing::error!(%error, "media.thread_asleep");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod cxone;
 pub mod doors;
 pub mod limits;
 pub mod media;
+mod memory;
 pub mod resolver;
 pub mod serve;
 pub mod sip;

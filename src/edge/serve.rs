@@ -34,6 +34,7 @@ use crate::edge::core_loop::Shell;
 use crate::edge::doors::Answers;
 use crate::edge::doors::Outside;
 use crate::edge::limits;
+use crate::edge::memory;
 use crate::edge::sip::bind_tcp;
 use crate::edge::sip::bind_udp;
 use crate::edge::sip::tcp;
@@ -149,11 +150,21 @@ pub fn run(config: Arc<Config>, options: ServeOptions) -> Result<(), StartError>
     run_core(config, options, |config, now| B2bua::new(config, seed, 0, report_messages, now))
 }
 
+/// `node.state_dir`: created if missing (product.md §1).
+fn make_state_dir(config: &Config) -> Result<(), StartError> {
+    let dir = &config.node.state_dir;
+    std::fs::create_dir_all(dir).map_err(failed(format!("node.state_dir: {} cannot be created", dir.display())))
+}
+
 /// As `run`, with a core of the caller's: sockets can be tested with a small one.
 fn run_core<C: Core>(config: Arc<Config>, mut options: ServeOptions, core: impl FnOnce(Arc<Config>, Time) -> C) -> Result<(), StartError> {
     let clock = Clock::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("runtime"))?;
-    check_descriptors(limits::raise_nofile(), config.node.max_calls)?;
+    // Better said at the start than by a call that gets no port.
+    if let Some(why) = limits::shortage(limits::raise_nofile(), config.node.max_calls) {
+        return Err(StartError(why));
+    }
+    make_state_dir(&config)?;
     let (log, guard) = start_log(&config, &mut options, clock)?;
     let tasks = LocalSet::new();
     let ran = tasks.block_on(&runtime, serve(config, options, clock, log, core));
@@ -162,19 +173,6 @@ fn run_core<C: Core>(config: Arc<Config>, mut options: ServeOptions, core: impl 
     drop(runtime);
     guard.finish(LAST_FLUSH_MAX);
     ran
-}
-
-/// Better said at the start than by a call that gets no port.
-fn check_descriptors((soft, hard): (u64, u64), max_calls: usize) -> Result<(), StartError> {
-    let possible = limits::max_calls_for(soft);
-    if possible >= max_calls {
-        return Ok(());
-    }
-    let needed = limits::DESCRIPTORS_RESERVED.saturating_add(limits::DESCRIPTORS_PER_CALL.saturating_mul(max_calls as u64));
-    Err(StartError(format!(
-        "node.max_calls = {max_calls} needs {needed} open files, but the limit of this process is {soft} (hard limit {hard}), enough for \
-         {possible} calls: raise it (LimitNOFILE={needed} in the systemd unit, or `ulimit -n {needed}`), or lower node.max_calls"
-    )))
 }
 
 fn start_log(config: &Config, options: &mut ServeOptions, clock: Clock) -> Result<(LogHandle, LogGuard), StartError> {
@@ -294,7 +292,7 @@ async fn serve<C: Core>(
     for (listener, secure) in sockets.tcp {
         tokio::task::spawn_local(tcp::accept(desk.clone(), listener, secure));
     }
-    tokio::task::spawn_local(say_drops(desk.clone()));
+    tokio::task::spawn_local(keep_house(desk.clone()));
     say_ready(&config, &bound);
     if let Some(ready) = options.ready {
         let _ = ready.send(bound);
@@ -346,9 +344,16 @@ async fn flushed<C: Core>(desk: &Desk<C>) {
     }
 }
 
-async fn say_drops<C: Core>(desk: Desk<C>) {
+/// What comes round: counters of drops are said, and the memory of a burst goes back to the system once it is over.
+async fn keep_house<C: Core>(desk: Desk<C>) {
+    let mut rested = true;
     loop {
         tokio::time::sleep(DROPS_SAID_EVERY).await;
+        let rests = desk.with(|shell| shell.is_at_rest());
+        if rests && !rested {
+            memory::give_back();
+        }
+        rested = rests;
         let dropped = desk.with(|shell| shell.take_dropped());
         if dropped != Dropped::default() {
             let Dropped { strangers, full, messages, unroutable, datagrams } = dropped;
@@ -463,15 +468,6 @@ mod tests {
         assert_eq!(remote.ask(Command::Drain { within: Duration::from_secs(1) }), Some(Reply::Draining { calls: 0 }));
         assert_eq!(node.join().unwrap(), Ok(()));
         assert_eq!(remote.ask(Command::Counts), None);
-    }
-
-    #[test]
-    fn too_few_descriptors_are_refused_with_numbers_and_the_remedy() {
-        assert_eq!(check_descriptors((8_512, 8_512), 2_000), Ok(()));
-        let why = check_descriptors((8_511, 8_511), 2_000).unwrap_err();
-        for part in ["max_calls = 2000", "8512 open files", "is 8511", "1999 calls", "LimitNOFILE=8512"] {
-            assert!(why.0.contains(part), "{part} not in {why}");
-        }
     }
 
     #[test]

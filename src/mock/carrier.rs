@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use tokio::sync::mpsc;
 
 use crate::call::rules::Target;
-use crate::call::rules::Transport;
 use crate::mock::rtp::PACKET_TIME;
 use crate::mock::rtp::Play;
 use crate::mock::rtp::RtpCounts;
@@ -93,6 +92,7 @@ impl HangUp {
 #[derive(Debug)]
 pub struct HangUpEar(mpsc::Receiver<()>);
 
+/// Both ends.
 pub fn hang_up() -> (HangUp, HangUpEar) {
     let (say, hear) = mpsc::channel(1);
     (HangUp(say), HangUpEar(hear))
@@ -123,10 +123,7 @@ impl CarrierHandle {
     pub async fn call(&self, call: CarrierCall, mut ear: HangUpEar, tell: impl Fn(CarrierEvent)) -> io::Result<()> {
         let port = RtpPort::bind(self.local.ip()).await?;
         let audio = LocalAudio { addr: port.addr(), session: u64::from(port.addr().port()) };
-        let parameter = match call.target.transport {
-            Transport::Udp => String::new(),
-            stream => format!(";transport={}", stream.parameter()),
-        };
+        let parameter = call.target.transport.uri_parameter();
         let place = host_port(call.target.addr);
         let invite = UaInvite {
             target: call.target,

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::call::leg::Invitation;
+use crate::call::out::Face;
+use crate::call::out::Hop;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
 use crate::call::rules::PlannedTarget;
@@ -19,6 +22,8 @@ use crate::call::rules::TargetName;
 use crate::call::rules::Transport;
 use crate::call::rules::Verdict;
 use crate::config::Config;
+use crate::ids::LocalTag;
+use crate::ids::SipCallId;
 use crate::policy::admission::admit;
 use crate::policy::admission::find_contact;
 use crate::policy::budget::x_bytes;
@@ -27,20 +32,19 @@ use crate::policy::headers::Facts;
 use crate::policy::headers::TraceRow;
 use crate::policy::headers::map_invite;
 use crate::policy::headers::shown;
-use crate::wire::draft::Draft;
 use crate::wire::message::Message;
 use crate::wire::method::Method;
 use crate::wire::sdp::Origin;
 use crate::wire::sdp::OurMedia;
 use crate::wire::sdp::Sdp;
 use crate::wire::uri::host_port;
+use crate::wire::uri::print_host;
 
 /// What stands for identifiers that a real call mints; as long as the real ones, so that the byte counts are true.
 const CALL_ID: &str = "CALL-ID-10";
 const SIP_CALL_ID: &str = "sip-call-id-22-letters";
 const TAG: &str = "tag-of-16-letter";
 const BRANCH: &str = "z9hG4bK-branch-of-23-le";
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, MESSAGE, UPDATE, REFER, NOTIFY";
 const RTP_PORT: u16 = 10000;
 const SESSION_ID: u64 = 1_000_000_000;
 /// What stands for an address that only a running process knows: TEST-NET-1 (RFC 5737) for the target, TEST-NET-2 for us.
@@ -263,30 +267,12 @@ fn our_sdp(config: &Config, invite: &Message, warnings: &mut Vec<String>) -> Byt
 }
 
 fn print(config: &Config, invite: &Message, plan: &Plan, planned: &PlannedTarget, headers: &[Carried], sdp: &Bytes) -> Bytes {
-    let transport = planned.target.transport;
-    let us = host_port(our_address(config, &config.synthflow.advertise));
-    let uri = format!("sip:{}@{}", plan.callee_number, planned.uri_host);
-    let parameter = if transport == Transport::Udp { String::new() } else { format!(";transport={}", transport.parameter()) };
-    let user = if plan.caller_user.is_empty() { String::new() } else { format!("{}@", text(&plan.caller_user)) };
-    let mut draft = Draft::request(Method::INVITE, uri.as_bytes());
-    draft.put("Max-Forwards", invite.max_forwards().unwrap_or(70).saturating_sub(1).to_string());
-    let mut from = plan.caller_display.to_vec();
-    from.extend_from_slice(format!("<sip:{user}{us}>;tag={TAG}").as_bytes());
-    draft.put("From", from);
-    let host = planned.uri_host.split(';').next().unwrap_or_default();
-    draft.put("To", format!("<sip:{}@{host}>", plan.callee_number));
-    draft.put("Call-ID", SIP_CALL_ID);
-    draft.put("CSeq", "1 INVITE");
-    draft.put("Contact", format!("<sip:{us}{parameter}>"));
-    draft.put("Allow", ALLOW);
-    draft.put("User-Agent", concat!("backchannel/", env!("CARGO_PKG_VERSION")));
-    for line in headers {
-        draft.put(&String::from_utf8_lossy(&line.name), &line.value);
-    }
-    if !sdp.is_empty() {
-        draft.body("application/sdp", sdp.clone());
-    }
-    draft.print(Some(&format!("SIP/2.0/{} {us};branch={BRANCH};rport", transport.as_str())))
+    let (transport, us) = (planned.target.transport, our_address(config, &config.synthflow.advertise));
+    let face = Face { host: print_host(us.ip()), port: us.port(), transport };
+    let via = format!("SIP/2.0/{} {};branch={BRANCH};rport", transport.as_str(), face.host_port());
+    let hop = Hop { target: planned.target, shown: planned.shown.clone(), face };
+    let invitation = Invitation::of(plan, invite, (!sdp.is_empty()).then(|| sdp.clone()));
+    invitation.draft(&hop, headers, &SipCallId::new(SIP_CALL_ID), &LocalTag::new(TAG), 1).print(Some(&via))
 }
 
 impl DryRun {

@@ -14,6 +14,9 @@ use crate::time::Time;
 /// Characters between two lifelines.
 const SPAN: usize = 41;
 
+/// What is shown of one value of a fact: a closing line must have room for what stands behind a peer's reason.
+const VALUE_CHARS_MAX: usize = 60;
+
 /// The widest line: time, difference, three lifelines and two spans.
 pub const LADDER_COLUMNS_MAX: usize = 22 + 3 + 2 * SPAN;
 
@@ -86,7 +89,8 @@ fn row(out: &mut String, side: Side, span: &str) {
     let _ = writeln!(out, "│{left:SPAN$}│{right:SPAN$}│");
 }
 
-/// What is of the whole call goes over both spans: the event's word and its fields, without what the header says already.
+/// What is of the whole call goes over both spans, in as many rows as it takes: the event's word and its fields, without what the
+/// header says already.
 fn across(out: &mut String, event: &CallEvent) {
     let mut text = format!("* {}", event.fact.word());
     for (name, value) in facts::fields(event, &Redactor::off()) {
@@ -95,14 +99,36 @@ fn across(out: &mut String, event: &CallEvent) {
             continue;
         }
         let _ = match value {
-            Value::Text(v) if v.contains(' ') => write!(text, " {name}=\"{v}\""),
-            Value::Text(v) => write!(text, " {name}={v}"),
+            Value::Text(v) if v.contains(' ') => write!(text, " {name}=\"{}\"", clip(&v, VALUE_CHARS_MAX)),
+            Value::Text(v) => write!(text, " {name}={}", clip(&v, VALUE_CHARS_MAX)),
             Value::Number(v) => write!(text, " {name}={v}"),
             Value::Bool(v) => write!(text, " {name}={v}"),
         };
     }
     let width = 2 * SPAN;
-    let _ = writeln!(out, "│ {:width$}│", clip(&text, width - 1));
+    for (at, row) in wrapped(&text, width - 1).iter().enumerate() {
+        if at > 0 {
+            let _ = write!(out, "{:22}", "");
+        }
+        let _ = writeln!(out, "│ {row:width$}│");
+    }
+}
+
+/// The words of a text in rows of at most `width` characters, all but the first indented; a longer word is clipped.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    const INDENT: &str = "   ";
+    let mut rows: Vec<String> = Vec::new();
+    let mut row = String::new();
+    for word in text.split(' ') {
+        if !row.is_empty() && row.chars().count() + 1 + word.chars().count() > width {
+            rows.push(std::mem::replace(&mut row, INDENT.to_owned()));
+        } else if !row.is_empty() {
+            row.push(' ');
+        }
+        row.push_str(&clip(word, width - INDENT.len()));
+    }
+    rows.push(row);
+    rows
 }
 
 /// A status line without its version; a request line without it too.
@@ -205,6 +231,22 @@ mod tests {
             assert!(!line.contains(char::is_control), "{line:?}");
         }
         assert_eq!(ladder(&[]), "");
+    }
+
+    #[test]
+    fn a_closing_line_is_shown_to_its_end() {
+        let drawn = ladder(&samples::all());
+        let ended = drawn.split("* call.ended").nth(1).unwrap();
+        assert!(ended.lines().take(2).any(|line| line.contains(" signals=1")), "{drawn}");
+        let long = Fact::Failed {
+            by: By::Synthflow,
+            status: 486,
+            why: "no ".repeat(200),
+            caller_call_id: SipCallId::new("a"),
+            callee_call_id: None,
+            after: Duration::from_millis(340),
+        };
+        assert!(ladder(&[event(0, long)]).contains("after_ms=340"));
     }
 
     #[test]

@@ -82,7 +82,7 @@ enum Item {
     Line(Box<PlainLine>),
 }
 
-/// A line that is not a call's: start, reload, trunk health.
+/// A line that is not a call's: start, names, tokens, drain.
 struct PlainLine {
     at: Time,
     level: Level,
@@ -219,9 +219,7 @@ impl<S: tracing::Subscriber> Layer<S> for LineLayer {
     }
 }
 
-/// Fields beyond this are left out: an event has a handful.
-const FIELDS_MAX: usize = 32;
-
+/// What one event says; `tracing` itself lets no event have more than 32 fields.
 #[derive(Default)]
 struct Collected {
     message: String,
@@ -230,9 +228,7 @@ struct Collected {
 
 impl Collected {
     fn add(&mut self, field: &Field, value: Value<'static>) {
-        if self.fields.len() < FIELDS_MAX {
-            self.fields.push((Cow::Borrowed(field.name()), value));
-        }
+        self.fields.push((Cow::Borrowed(field.name()), value));
     }
 }
 

@@ -30,9 +30,9 @@ use crate::policy::headers::shown;
 use crate::policy::numbers::same_key;
 use crate::policy::numbers::user_text;
 use crate::policy::routing::targets;
-use crate::policy::standard::agent_token;
 use crate::policy::template::CallWords;
 use crate::wire::header::MediaType;
+use crate::wire::header::hosts::agent_token;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
 use crate::wire::uri::Uri;
@@ -305,12 +305,10 @@ fn rules(config: &Arc<Config>, invite: &Message, words: CallWords, situation: &S
             after_signal: config.cxone.after_signal,
         },
         on_failure: config.escalation.on_failure,
-        on_bot_lost: config.escalation.on_bot_lost,
         failure_reason: config.escalation.failure_reason.clone(),
         latch: config.media.latch,
         codecs: config.synthflow.codecs.clone(),
         relay_503: config.cxone.relay_503,
-        node: config.node.name.clone(),
         policy: Box::new(policy),
     }
 }
@@ -551,7 +549,6 @@ mod tests {
         let plan = planned(test_config(), &invite(&["X-ContactID: 1"]));
         assert_eq!(plan.targets.len(), 2);
         assert_eq!(plan.rules.codecs.len(), 4);
-        assert_eq!(plan.rules.node, "bc-1");
         assert_eq!(plan.rules.signal.deadline.as_secs(), 12);
         assert_eq!(plan.rules.times.first_response.as_secs(), 4);
         assert_eq!(plan.rules.policy.answer_headers()[0].value, "0CALL");

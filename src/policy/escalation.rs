@@ -19,6 +19,7 @@ use crate::wire::header::Reason;
 use crate::wire::header::ReferTo;
 use crate::wire::header::UserToUser;
 use crate::wire::header::elements;
+use crate::wire::header::from_hex;
 use crate::wire::header::unquote;
 use crate::wire::message::Message;
 use crate::wire::message::Name;
@@ -178,7 +179,7 @@ fn refer_queue(rules: &Escalation, refer: &Message, target: &ReferTo<'_>) -> Nam
 fn uui_queue(rules: &Escalation, value: &[u8]) -> Option<String> {
     let value = value.get(..UUI_BYTES_MAX).unwrap_or(value);
     let data = UserToUser::parse(value).map_or(value, |uui| uui.data);
-    let decoded = decode_hex(&unquote(data)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let decoded = from_hex(&unquote(data)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let plain = String::from_utf8_lossy(&unescape(&unquote(value))).into_owned();
     decoded.iter().chain([&plain]).find_map(|text| queue_in_text(rules, text))
 }
@@ -198,14 +199,6 @@ fn queue_in_text(rules: &Escalation, text: &str) -> Option<String> {
     // Some put a protocol discriminator (`00`, `04`) in front of hexadecimal data, and `;encoding=…` may stand behind plain text.
     let whole = text.split(';').next().unwrap_or_default().trim_start_matches(char::is_control).trim();
     known(rules, whole).is_some().then(|| whole.to_owned())
-}
-
-fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    if text.is_empty() || text.len() % 2 == 1 {
-        return None;
-    }
-    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 fn bounded(mut text: String) -> String {

@@ -1,16 +1,15 @@
 //! Where a call goes: the configured targets, in order, as addresses.
 
-use std::fmt::Write;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
 use compact_str::CompactString;
+use compact_str::format_compact;
 
 use crate::call::rules::PlannedTarget;
 use crate::call::rules::Resolve;
 use crate::call::rules::Target;
 use crate::call::rules::TargetSpec;
-use crate::call::rules::Transport;
 
 /// Addresses of one call at the very most: a name with a hundred records must not make a call try them all.
 pub const TARGETS_MAX: usize = 16;
@@ -22,34 +21,27 @@ pub fn targets(specs: &[TargetSpec], resolve: &dyn Resolve) -> Vec<PlannedTarget
         for ip in resolve.addresses(&spec.name) {
             let target = Target { transport: spec.transport, addr: SocketAddr::new(ip, spec.port) };
             if planned.len() < TARGETS_MAX && planned.iter().all(|p| p.target != target) {
-                planned.push(PlannedTarget { target, uri_host: uri_host(spec) });
+                planned.push(PlannedTarget { target, shown: shown(spec) });
             }
         }
     }
     planned
 }
 
-/// `host:port;transport=tcp` as the Request-URI shows it: the configured name, so that the far end's own routing and certificates
-/// work; an IPv6 literal in brackets; no transport for UDP, which is the default (RFC 3263 §4.1).
-pub fn uri_host(spec: &TargetSpec) -> CompactString {
+/// `host:port` as the Request-URI shows it: the configured name, so that the far end's own routing and certificates work; an IPv6
+/// literal in brackets.
+fn shown(spec: &TargetSpec) -> CompactString {
     let name = spec.name.0.as_str();
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let mut text = CompactString::default();
-    // Writing to a string cannot fail.
-    let _ = match bare.parse::<Ipv6Addr>() {
-        Ok(ip) => write!(text, "[{ip}]:{}", spec.port),
-        Err(_) => write!(text, "{name}:{}", spec.port),
-    };
-    if spec.transport != Transport::Udp {
-        text.push_str(";transport=");
-        text.push_str(spec.transport.parameter());
+    match name.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>() {
+        Ok(ip) => format_compact!("[{ip}]:{}", spec.port),
+        Err(_) => format_compact!("{name}:{}", spec.port),
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::rules::Transport;
     use crate::policy::samples::Names;
     use crate::policy::samples::spec;
 
@@ -63,15 +55,16 @@ mod tests {
             spec("dead.example", 5060, Transport::Udp),
         ];
         let names = Names::of(&[("sip.example", &["192.0.2.1", "192.0.2.2"]), ("2001:db8::5", &["2001:db8::5"])]);
-        let said: Vec<String> = targets(&specs, &names).iter().map(|p| format!("{} {}", p.target.addr, p.uri_host)).collect();
+        let said: Vec<String> =
+            targets(&specs, &names).iter().map(|p| format!("{} {} {}", p.target.transport.as_str(), p.target.addr, p.shown)).collect();
         assert_eq!(
             said,
             [
-                "192.0.2.1:32681 sip.example:32681;transport=tcp",
-                "192.0.2.2:32681 sip.example:32681;transport=tcp",
-                "192.0.2.1:32681 sip.example:32681",
-                "192.0.2.2:32681 sip.example:32681",
-                "[2001:db8::5]:5060 [2001:db8::5]:5060",
+                "TCP 192.0.2.1:32681 sip.example:32681",
+                "TCP 192.0.2.2:32681 sip.example:32681",
+                "UDP 192.0.2.1:32681 sip.example:32681",
+                "UDP 192.0.2.2:32681 sip.example:32681",
+                "UDP [2001:db8::5]:5060 [2001:db8::5]:5060",
             ]
         );
     }

@@ -41,7 +41,6 @@ impl Timers {
 
 /// The RFC's names of timers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs)]
 pub enum Timer {
     A,
     B,
@@ -112,9 +111,6 @@ impl Running {
     }
 }
 
-/// What a branch begins with that is unique over space and time (RFC 3261 §8.1.1.7).
-const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
-
 /// Key of a server transaction (RFC 3261 §17.2.3): branch, sent-by and method (ACK counts as INVITE), or the RFC 2543 fallback.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ServerKey(Box<[u8]>);
@@ -135,7 +131,7 @@ impl ServerKey {
 
     fn with(request: &Message, method: &Method) -> ServerKey {
         let via = request.via().ok();
-        let key = match via.as_ref().and_then(unique_branch) {
+        let key = match via.as_ref().and_then(|via| Some((via, via.unique_branch()?))) {
             Some((via, branch)) => Key::new(1).part(branch).sent_by(via).part(method.as_bytes()),
             None => ServerKey::rfc_2543(request, method),
         };
@@ -154,13 +150,6 @@ impl ServerKey {
             .part(request.elements(Name::Via).next().unwrap_or_default())
             .part(method.as_bytes())
     }
-}
-
-/// A branch that names its transaction: the magic cookie and something behind it.
-fn unique_branch<'a, 'v>(via: &'v Via<'a>) -> Option<(&'v Via<'a>, &'a [u8])> {
-    let branch = via.branch()?;
-    let (cookie, rest) = branch.split_at_checked(MAGIC_COOKIE.len())?;
-    (cookie.eq_ignore_ascii_case(MAGIC_COOKIE) && !rest.is_empty()).then_some((via, branch))
 }
 
 /// What makes two requests the same one that came over two paths (RFC 3261 §8.2.2.2): From tag, Call-ID, CSeq.

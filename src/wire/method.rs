@@ -13,7 +13,6 @@ pub enum Method {
 
 macro_rules! consts {
     ($($name:ident = $variant:ident, $text:literal;)*) => {
-        #[allow(missing_docs)]
         impl Method {
             $(pub const $name: Method = Method::Known(rsip::Method::$variant);)*
 

@@ -8,6 +8,7 @@ pub mod message;
 pub mod method;
 mod name;
 pub mod rtp;
+pub mod salvage;
 pub mod sdp;
 pub mod stream;
 pub mod uri;

@@ -10,7 +10,6 @@ macro_rules! names {
         /// Header names that the code asks for. Compact forms (RFC 3261 §7.3.3 and later) share the id of the long one.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u8)]
-        #[allow(missing_docs)]
         pub enum Name {
             $($variant,)*
             Other,

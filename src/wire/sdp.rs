@@ -196,6 +196,11 @@ impl Sdp {
         self.audio.as_ref().map_or(0, |a| a.formats)
     }
 
+    /// The `m=` lines as they came, for whoever must say why none of them would do.
+    pub fn media_lines(&self) -> Vec<String> {
+        self.lines().filter(|(kind, _)| *kind == b'm').map(|(_, value)| format!("m={}", String::from_utf8_lossy(value))).collect()
+    }
+
     /// Number of `m=` lines; an answer must have as many as its offer (RFC 3264 §6).
     pub fn streams(&self) -> usize {
         self.streams

@@ -34,7 +34,7 @@ pub struct StreamError {
     pub head: Bytes,
 }
 
-/// Bytes in, frames out. Between two `next` that returned `None` it holds less than one message and what was pushed since.
+/// Bytes in, frames out. Between two `next_frame` that returned `None` it holds less than one message and what was pushed since.
 #[derive(Debug, Default)]
 pub struct Framer {
     buffer: Vec<u8>,
@@ -67,8 +67,7 @@ impl Framer {
     }
 
     /// Call it until it returns `None` or an error; the error stays.
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<Frame>, StreamError> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, StreamError> {
         let step = match self.state {
             State::Broken(ref error) => return Err(error.clone()),
             State::Head { searched } => self.head(searched),
@@ -184,7 +183,7 @@ mod tests {
         for piece in pieces {
             framer.push(piece);
             loop {
-                match framer.next() {
+                match framer.next_frame() {
                     Ok(Some(frame)) => out.push(frame),
                     Ok(None) => break,
                     Err(error) => return (out, Some(error), framer.pending()),
@@ -222,13 +221,13 @@ mod tests {
     fn a_single_crlf_waits_for_the_byte_that_follows() {
         let mut framer = Framer::default();
         framer.push(b"\r\n");
-        assert_eq!((framer.next(), framer.pending()), (Ok(None), 2));
+        assert_eq!((framer.next_frame(), framer.pending()), (Ok(None), 2));
         framer.push(b"\r");
-        assert_eq!(framer.next(), Ok(None));
+        assert_eq!(framer.next_frame(), Ok(None));
         framer.push(b"\n");
-        assert_eq!((framer.next(), framer.next()), (Ok(Some(Frame::Ping)), Ok(None)));
+        assert_eq!((framer.next_frame(), framer.next_frame()), (Ok(Some(Frame::Ping)), Ok(None)));
         framer.push(b"\r\nO");
-        assert_eq!((framer.next(), framer.next(), framer.pending()), (Ok(Some(Frame::Pong)), Ok(None), 1));
+        assert_eq!((framer.next_frame(), framer.next_frame(), framer.pending()), (Ok(Some(Frame::Pong)), Ok(None), 1));
     }
 
     #[test]
@@ -275,9 +274,9 @@ mod tests {
     fn a_broken_stream_stays_broken_and_holds_nothing() {
         let mut framer = Framer::default();
         framer.push(&message("", ""));
-        let error = framer.next().unwrap_err();
+        let error = framer.next_frame().unwrap_err();
         framer.push(&message("l: 0\r\n", ""));
-        assert_eq!((framer.next(), framer.pending()), (Err(error), 0));
+        assert_eq!((framer.next_frame(), framer.pending()), (Err(error), 0));
     }
 
     #[test]
@@ -310,19 +309,19 @@ mod tests {
         let mut framer = Framer::default();
         for i in 1..SIP_MESSAGE_BYTES_MAX {
             framer.push(b"a");
-            assert_eq!(framer.next(), Ok(None));
+            assert_eq!(framer.next_frame(), Ok(None));
             assert!(matches!(framer.state, State::Head { searched } if searched == i));
         }
         framer.push(b"a");
-        assert!(framer.next().is_err());
+        assert!(framer.next_frame().is_err());
     }
 
     #[test]
     fn an_idle_stream_gives_its_buffer_back() {
         let mut framer = Framer::default();
         framer.push(&message("l: 50000\r\n", &"z".repeat(50_000)));
-        assert!(matches!(framer.next(), Ok(Some(Frame::Message(_)))));
-        assert_eq!(framer.next(), Ok(None));
+        assert!(matches!(framer.next_frame(), Ok(Some(Frame::Message(_)))));
+        assert_eq!(framer.next_frame(), Ok(None));
         assert!(framer.buffer.capacity() <= IDLE_BUFFER_BYTES_MAX);
     }
 

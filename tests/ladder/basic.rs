@@ -138,6 +138,26 @@ fn a_second_fork_that_answers_is_acknowledged_and_ended() {
 }
 
 #[test]
+fn one_answering_fork_past_the_bound_is_left_to_its_own_timers() {
+    let max = backchannel::b2bua::FORKS_ENDED_MAX;
+    let mut l = Ladder::new();
+    l.answer();
+    for fork in 0..max {
+        l.callee().answers_with(200, &format!("f{fork}"), "", &crate::dsl::offer("203.0.113.2", 30_002));
+        l.callee().gets("ACK");
+        l.callee().gets("BYE");
+        l.callee().answers_to("BYE", 200);
+    }
+    l.callee().answers_with(200, "onemore", "", &crate::dsl::offer("203.0.113.2", 30_002));
+    l.nothing_happens(Duration::from_millis(100));
+    l.caller().sends("BYE");
+    l.caller().gets(200);
+    l.callee().gets("BYE");
+    l.callee().answers_to("BYE", 200);
+    l.all_is_over();
+}
+
+#[test]
 fn early_media_on_183_crosses_with_our_address() {
     let mut l = Ladder::new();
     l.caller().invites();

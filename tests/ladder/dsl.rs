@@ -255,6 +255,7 @@ impl Ladder {
         self.core.limit(limits);
     }
 
+    /// For tests inside the crate, which reach what the core does not show.
     #[allow(dead_code)]
     pub fn with_core(&mut self, step: impl FnOnce(&mut B2bua, Time)) {
         step(&mut self.core, self.now);
@@ -1002,7 +1003,6 @@ impl Api<'_> {
     }
 }
 
-#[allow(dead_code)]
 pub fn transport_of(flow: Flow) -> Transport {
     match flow {
         Flow::Udp { .. } => Transport::Udp,

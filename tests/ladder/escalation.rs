@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::dsl::Ladder;
 use crate::dsl::Notify;
+use backchannel::report::Fact;
 use backchannel::wire::message::Message;
 use backchannel::wire::message::Name;
 
@@ -171,6 +172,8 @@ fn refer_and_then_bye_is_one_signal_and_the_caller_survives() {
     l.caller().gets(200);
     l.all_is_over();
     assert_eq!(l.reported("escalation.signalled").len(), 1);
+    let why = l.events.iter().find_map(|e| if let Fact::EscalationSettled { why, .. } = &e.fact { Some(why.as_str()) } else { None });
+    assert_eq!(why, Some(""), "`escalation.answer` has said it");
 }
 
 #[test]

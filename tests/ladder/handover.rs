@@ -389,10 +389,11 @@ fn refers_that_are_refused() {
     let mut l = Ladder::answered_having(&[("[escalation]", "unknown_queue = \"refuse\"")]);
     l.callee().sends_with("REFER", "Refer-To: <sip:nowhere@cxone.example>\r\n");
     l.callee().gets(603);
-    l.callee().sends("REFER");
-    l.callee().gets(400);
-    l.callee().sends_with("REFER", "Refer-To: <sip:\r\n");
-    l.callee().gets(400);
+    for headers in ["", "Refer-To: <sip:\r\n"] {
+        l.callee().sends_with("REFER", headers);
+        // product.md §5: "400 with a reason phrase that names the header".
+        assert_eq!(l.callee().gets(400).reason(), b"Bad Refer-To");
+    }
     l.caller().sends_with("REFER", REFER);
     l.caller().gets(603);
     l.nothing_happens(Duration::from_secs(40));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backchannel::b2bua::Limits;
 use backchannel::b2bua::io::Command;
+use backchannel::report::Fact;
 use backchannel::wire::message::Message;
 use backchannel::wire::message::Name;
 
@@ -24,7 +25,7 @@ fn refused(change: impl Fn(String) -> String, status: u16) -> Message {
     let mut l = Ladder::new();
     let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", &offer("198.51.100.1", 20_000));
     let text = change(text);
-    let invite = text.starts_with("INVITE");
+    let invite = text.starts_with("INVITE") && !text.contains(";tag=nobody");
     l.caller().sends_text(text);
     let answer = loop {
         let answer = l.take_for("198.51.100.1:5060").unwrap_or_else(|| panic!("no answer, {status} expected"));
@@ -37,7 +38,9 @@ fn refused(change: impl Fn(String) -> String, status: u16) -> Message {
     while l.take_for("198.51.100.1:5060").is_some() {}
     l.after(Duration::from_secs(40));
     while l.take_for("198.51.100.1:5060").is_some() {}
-    let _ = invite;
+    // README: "Calls that never were: `call.refused` with status and why".
+    let lines = l.reported("call.refused");
+    assert_eq!(lines.len(), usize::from(invite), "one line for each INVITE that was refused");
     l.all_is_over();
     answer
 }
@@ -48,6 +51,57 @@ fn extensions_that_are_required_get_420_and_all_their_names() {
     // Unsupported header field, and list in it those options it does not understand".
     let answer = refused(|t| t.replace("Max-Forwards", "Require: 100rel, foo\r\nMax-Forwards"), 420);
     assert_eq!(header(&answer, Name::Unsupported), "100rel, foo");
+}
+
+#[test]
+fn the_line_about_a_refused_invite_says_what_it_asked_for() {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", &offer("198.51.100.1", 20_000));
+    l.caller().sends_text(text.replace("Max-Forwards", "Require: 100rel\r\nMax-Forwards"));
+    l.caller().gets(420);
+    let lines = l.reported("call.refused");
+    let Fact::Refused { status, why, caller_call_id, .. } = &lines[0].fact else { panic!("{lines:?}") };
+    assert_eq!((*status, why.as_str()), (420, "Bad Extension; Unsupported: 100rel"));
+    assert_eq!(caller_call_id.as_str(), "caller-1@198.51.100.1:5060");
+}
+
+/// The status, the reason phrase and the line about an INVITE whose text is changed.
+fn refusal_of(change: impl Fn(String) -> String) -> (u16, String, String) {
+    let mut l = Ladder::new();
+    let text = l.caller().invite_text("X-InContact-MasterId: 1\r\n", &offer("198.51.100.1", 20_000));
+    l.raw("198.51.100.1:5060", change(text));
+    let answer = std::iter::from_fn(|| l.take_for("198.51.100.1:5060")).find(|a| a.status() > 100).expect("an answer");
+    let lines = l.reported("call.refused");
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    let Fact::Refused { status, why, .. } = &line.fact else { panic!("{line:?}") };
+    assert_eq!(*status, answer.status());
+    (answer.status(), String::from_utf8_lossy(answer.reason()).into_owned(), why.clone())
+}
+
+#[test]
+fn an_offer_in_a_family_that_we_have_no_media_address_of_is_no_lack_of_ports() {
+    // RFC 3261 §21.4.26: 488 is about "specific aspects of the session description"; a 503 would make CXone shun the trunk.
+    let (status, reason, why) = refusal_of(|t| t.replace("IN IP4 198.51.100.1", "IN IP6 2001:db8::99"));
+    assert_eq!((status, reason.as_str()), (488, "Not Acceptable Here: no IPv6 address for media"));
+    assert_eq!(why, reason);
+}
+
+#[test]
+fn an_offer_of_secure_audio_alone_is_not_called_one_without_codecs() {
+    let (status, _, why) = refusal_of(|t| t.replace("RTP/AVP", "RTP/SAVP"));
+    assert_eq!(status, 488);
+    assert!(why.contains("offered no audio over RTP/AVP (m=audio 20000 RTP/SAVP 0 8 101)"), "{why}");
+}
+
+#[test]
+fn a_known_peer_hears_that_its_message_is_more_than_we_take() {
+    for (more, reason) in [
+        ("X-A: b\r\n".repeat(300), "Bad Request: more than 256 header lines"),
+        (format!("X-A: {}\r\n", "b".repeat(9_000)), "Bad Request: a line over 8 KiB"),
+    ] {
+        let (status, heard, why) = refusal_of(|t| t.replace("Max-Forwards", &format!("{more}Max-Forwards")));
+        assert_eq!((status, heard.as_str(), why.as_str()), (400, reason, reason));
+    }
 }
 
 #[test]

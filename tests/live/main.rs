@@ -77,7 +77,7 @@ fn a_refer_signals_cxone_once_and_says_so() {
 
 #[test]
 fn a_refer_while_the_api_is_down_leaves_the_caller_with_the_bot() {
-    let down = ["escalation.failed", "no CXone token", "CXone tenant discovery failed"];
+    let down = ["escalation.failed", "cxone.token_failed", "cxone.discovery_failed"];
     let played = Story::new("refer-api-down").calls(2).api(Api::Down).expects(&down).play();
     assert_eq!(played.log.of("escalation.failed").len(), 2);
     played.each_call_ended(2, "cxone");

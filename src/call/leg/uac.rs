@@ -4,7 +4,6 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::call::leg::ALLOW;
-use crate::call::leg::Invitation;
 use crate::call::leg::Leg;
 use crate::call::leg::LegEvent;
 use crate::call::leg::Usage;
@@ -16,14 +15,75 @@ use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::rules::Carried;
+use crate::call::rules::Plan;
+use crate::call::rules::Refusal;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
+use crate::ids::LocalTag;
 use crate::ids::RemoteTag;
 use crate::ids::ServerTxId;
+use crate::ids::SipCallId;
 use crate::report::Fact;
 use crate::wire::draft::Draft;
 use crate::wire::message::Message;
 use crate::wire::method::Method;
+
+/// What the INVITE to the callee says besides its addresses.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    pub number: CompactString,
+    pub display: Bytes,
+    pub user: Bytes,
+    pub max_forwards: u8,
+    pub headers: Vec<Carried>,
+    /// For UDP, when the budget dropped some.
+    pub udp_headers: Option<Vec<Carried>>,
+    pub user_agent: CompactString,
+    pub body: Option<Bytes>,
+}
+
+impl Invitation {
+    /// What `plan` makes of CXone's INVITE; `body`: the session description as it goes on.
+    pub fn of(plan: &Plan, invite: &Message, body: Option<Bytes>) -> Invitation {
+        Invitation {
+            number: plan.callee_number.clone(),
+            display: plan.caller_display.clone(),
+            user: plan.caller_user.clone(),
+            // RFC 7332: a B2BUA that starts at 70 anew would keep a loop alive.
+            max_forwards: invite.max_forwards().map_or(70, |m| m.saturating_sub(1)),
+            headers: plan.headers.clone(),
+            udp_headers: plan.udp_headers.clone(),
+            user_agent: CompactString::const_new(concat!("backchannel/", env!("CARGO_PKG_VERSION"))),
+            body,
+        }
+    }
+
+    /// The INVITE to one hop. `headers`: all of them, or what is left for UDP.
+    pub fn draft(&self, hop: &Hop, headers: &[Carried], call_id: &SipCallId, tag: &LocalTag, cseq: u32) -> Draft {
+        let address = format!("sip:{}@{}", self.number, hop.shown);
+        let mut draft = Draft::request(Method::INVITE, [&address, hop.target.transport.uri_parameter()].concat().as_bytes());
+        draft.put("Max-Forwards", self.max_forwards.to_string());
+        let mut from = self.display.to_vec();
+        from.extend_from_slice(b"<sip:");
+        if !self.user.is_empty() {
+            from.extend_from_slice(&self.user);
+            from.push(b'@');
+        }
+        from.extend_from_slice(hop.face.host_port().as_bytes());
+        from.extend_from_slice(b">;tag=");
+        from.extend_from_slice(tag.as_bytes());
+        draft.put("From", from).put("To", format!("<{address}>")).put("Call-ID", call_id.as_str());
+        draft.put("CSeq", format!("{cseq} INVITE")).put("Contact", hop.face.contact());
+        draft.put("Allow", ALLOW).put("User-Agent", &self.user_agent);
+        for h in headers {
+            draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
+        }
+        if let Some(body) = &self.body {
+            draft.body("application/sdp", body.clone());
+        }
+        draft
+    }
+}
 
 impl Leg {
     /// Dials the first hop.
@@ -39,8 +99,9 @@ impl Leg {
         // RFC 3261 §8.1.3.5: a request that is tried again keeps Call-ID, From and To, its CSeq is one higher.
         self.local_seq += 1;
         let tx = cx.client_tx();
-        let draft = self.invite_draft(invitation, &hop, &invitation.headers);
-        let slim = invitation.udp_headers.as_ref().map(|h| Box::new(self.invite_draft(invitation, &hop, h)));
+        let print = |headers: &[Carried]| invitation.draft(&hop, headers, &self.call_id, &self.local_tag, self.local_seq);
+        let draft = print(&invitation.headers);
+        let slim = invitation.udp_headers.as_ref().map(|headers| Box::new(print(headers)));
         let bytes = draft.size();
         // The last target is waited for until the ring time-out or timer B.
         let silent_until = (at + 1 < self.hops.len() && !self.first_response.is_zero()).then(|| cx.now + self.first_response);
@@ -53,31 +114,6 @@ impl Leg {
             attempt: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
             bytes,
         });
-    }
-
-    fn invite_draft(&self, i: &Invitation, hop: &Hop, headers: &[Carried]) -> Draft {
-        let host = hop.uri_host.split(';').next().unwrap_or_default();
-        let mut draft = Draft::request(Method::INVITE, format!("sip:{}@{}", i.number, hop.uri_host).as_bytes());
-        draft.put("Max-Forwards", i.max_forwards.to_string());
-        let mut from = i.display.to_vec();
-        from.extend_from_slice(b"<sip:");
-        if !i.user.is_empty() {
-            from.extend_from_slice(&i.user);
-            from.push(b'@');
-        }
-        from.extend_from_slice(hop.face.host_port().as_bytes());
-        from.extend_from_slice(b">;tag=");
-        from.extend_from_slice(self.local_tag.as_bytes());
-        draft.put("From", from).put("To", format!("<sip:{}@{host}>", i.number)).put("Call-ID", self.call_id.as_str());
-        draft.put("CSeq", format!("{} INVITE", self.local_seq)).put("Contact", hop.face.contact());
-        draft.put("Allow", ALLOW).put("User-Agent", &i.user_agent);
-        for h in headers {
-            draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
-        }
-        if let Some(body) = &i.body {
-            draft.body("application/sdp", body.clone());
-        }
-        draft
     }
 
     /// A response to a request of ours. `invite`: the INVITE as it was sent.
@@ -172,7 +208,7 @@ impl Leg {
             }
             _ => {
                 let why = format!("{status} {reason}");
-                self.next_or_refused(status, reason, carried, why, cx)
+                self.next_or_refused(Refusal { status, reason, headers: carried, why }, cx)
             }
         }
     }
@@ -180,9 +216,7 @@ impl Leg {
     /// No final answer: timer B or F, or the transport failed. `status` stands for it (RFC 3261 §8.1.3.1): 408 or 503.
     pub fn on_no_response(&mut self, tx: ClientTxId, used: Use, status: u16, why: String, cx: &mut Cx<'_>) -> Option<LegEvent> {
         match (used, &self.usage) {
-            (Use::Invite, Usage::Calling { tx: ours, .. }) if *ours == tx => {
-                self.next_or_refused(status, CompactString::default(), Vec::new(), why, cx)
-            }
+            (Use::Invite, Usage::Calling { tx: ours, .. }) if *ours == tx => self.next_or_refused(Refusal::without_words(status, why), cx),
             (Use::Notify, _) => {
                 self.on_notify_answer(tx, false, cx);
                 Some(LegEvent::Notified)
@@ -198,35 +232,23 @@ impl Leg {
     }
 
     /// RFC 3263 §4.3: 503, a time-out and a transport failure go on to the next target; so does 408 (product.md `fallback`).
-    fn next_or_refused(
-        &mut self,
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-        cx: &mut Cx<'_>,
-    ) -> Option<LegEvent> {
-        if matches!(status, 408 | 503) {
-            return self.dial_next(status, reason, carried, why, cx);
+    fn next_or_refused(&mut self, refusal: Refusal, cx: &mut Cx<'_>) -> Option<LegEvent> {
+        if matches!(refusal.status, 408 | 503) {
+            return self.dial_next(refusal, cx);
         }
         self.usage = Usage::Ended;
-        Some(LegEvent::Refused { status, reason, carried, why })
+        Some(LegEvent::Refused(refusal))
     }
 
-    pub(super) fn dial_next(
-        &mut self,
-        status: u16,
-        reason: CompactString,
-        carried: Vec<Carried>,
-        why: String,
-        cx: &mut Cx<'_>,
-    ) -> Option<LegEvent> {
+    /// The next target; `refusal`: what is left to say when there is none.
+    pub(super) fn dial_next(&mut self, refusal: Refusal, cx: &mut Cx<'_>) -> Option<LegEvent> {
         let Usage::Calling { hop, .. } = self.usage else { return None };
         if hop + 1 >= self.hops.len() {
             self.usage = Usage::Ended;
-            return Some(LegEvent::Refused { status, reason, carried, why });
+            return Some(LegEvent::Refused(refusal));
         }
-        cx.report(Fact::Warning { text: format!("target {} failed ({why}), trying the next", self.hops[hop].target.addr) });
+        let (addr, why) = (self.hops[hop].target.addr, refusal.why);
+        cx.report(Fact::Warning { text: format!("target {addr} failed ({why}), trying the next") });
         self.dial_hop(hop + 1, cx);
         None
     }

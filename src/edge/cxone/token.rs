@@ -139,7 +139,7 @@ impl Tokens {
             match self.land(flight).await {
                 Ok(_) => wait = RETRY_FIRST,
                 Err(error) => {
-                    tracing::warn!(why = error.why, retry_in_s = wait.as_secs(), "no CXone token: escalations would fail");
+                    tracing::warn!(why = error.why, retry_in_s = wait.as_secs(), "cxone.token_failed");
                     sleep(wait.max(error.retry_after.unwrap_or_default().min(RETRY_MAX))).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
@@ -187,7 +187,7 @@ impl Tokens {
                 return Err(error);
             }
         };
-        tracing::info!(api = base.as_str(), lifetime_s = lifetime.as_secs(), "CXone token obtained");
+        tracing::info!(api = base.as_str(), lifetime_s = lifetime.as_secs(), "cxone.token");
         state.trouble = None;
         state.generation += 1;
         let access = Access { token, base, generation: state.generation };
@@ -259,7 +259,7 @@ impl Tokens {
             Err(error) => {
                 let last = self.lock().base.clone().filter(|(asked, _)| *asked == tenant_url);
                 let (_, base) = last.ok_or(error.clone())?;
-                tracing::warn!(why = error.why, "CXone tenant discovery failed; the last answer stays in use");
+                tracing::warn!(why = error.why, using = base.as_str(), "cxone.discovery_failed");
                 Ok(base)
             }
         }
@@ -350,7 +350,7 @@ fn tenant_issuer(issuer: &Url, claims: &Value) -> Url {
     match as_safe_as(issuer, iss, "iss") {
         Ok(url) if same_home(issuer, &url) => url,
         _ => {
-            tracing::warn!(issuer = issuer.as_str(), "the token's iss is another site than cxone.api.issuer; the issuer is asked instead");
+            tracing::warn!(iss, asked = issuer.as_str(), "cxone.iss_foreign");
             issuer.clone()
         }
     }

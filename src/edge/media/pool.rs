@@ -139,7 +139,7 @@ impl Pool {
                     skips -= 1;
                 }
                 Err(error) => {
-                    tracing::warn!(ip = %pair.ip, port, %error, "no more media ports");
+                    tracing::warn!(ip = %pair.ip, port, %error, "media.ports_short");
                     family.candidates.push_front(port);
                     return (pairs, true);
                 }
@@ -177,7 +177,7 @@ fn bind_socket(addr: SocketAddr, dscp: u8) -> io::Result<UdpSocket> {
         socket.set_tclass_v6(class)
     };
     if let Err(error) = marked.and(socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)) {
-        tracing::debug!(%addr, %error, "a media socket without its DSCP or buffer size");
+        tracing::debug!(%addr, %error, "media.socket_untuned");
     }
     socket.bind(&addr.into())?;
     Ok(UdpSocket::from_std(socket.into()))

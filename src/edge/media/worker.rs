@@ -7,9 +7,6 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
-use std::time::Instant;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use mio::Events;
 use mio::Poll;
@@ -28,6 +25,7 @@ use crate::call::anchor::PortPair;
 use crate::call::anchor::relay::Port;
 use crate::call::anchor::relay::Relay;
 use crate::call::anchor::relay::Route;
+use crate::edge::clock::Clock;
 use crate::ids::CallHandle;
 use crate::ids::Side;
 use crate::time::Time;
@@ -56,23 +54,6 @@ const FLUSH_PACKETS_MAX: usize = 1_024;
 
 type OnEvent = Box<dyn Fn(CallHandle, Side, MediaEvent) + Send>;
 type OnBound = Box<dyn Fn(Vec<PortPair>, bool) + Send>;
-
-/// Wall clock at start plus monotonic time since (house.md §3).
-struct Clock {
-    base: Time,
-    start: Instant,
-}
-
-impl Clock {
-    fn start() -> Clock {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { base: Time::from_micros(0) + wall, start: Instant::now() }
-    }
-
-    fn now(&self) -> Time {
-        self.base + self.start.elapsed()
-    }
-}
 
 /// A call, and which slots its sides have.
 struct LiveCall {
@@ -158,7 +139,7 @@ impl Worker {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    tracing::error!(%error, "media poll");
+                    tracing::error!(%error, "media.poll_failed");
                     thread::sleep(Duration::from_millis(10));
                 }
             }
@@ -271,7 +252,7 @@ impl Worker {
             Ask::Order { call, side, order } => {
                 let place = self.places.get(&call).copied();
                 let Some((place, live)) = place.and_then(|at| Some((at, self.calls.get_mut(at)?.as_mut()?))) else {
-                    return tracing::debug!(call = call.0, ?side, ?order, "a media order for a call that is not open");
+                    return tracing::debug!(call = call.0, ?side, ?order, "media.order_for_nobody");
                 };
                 match order {
                     MediaOrder::Aim { peer } => live.relay.aim(side, peer, self.now),

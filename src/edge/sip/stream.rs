@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Buf;
@@ -18,6 +17,9 @@ use crate::ids::ConnId;
 
 /// Accepted connections at a time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 1024;
+
+/// Connections that we dialled, at a time; one more counts as one that could not be made.
+pub const CONNECTIONS_DIALLED_MAX: usize = 1024;
 
 /// What may wait on one connection; a peer that reads slower than this is lost.
 pub const TCP_WRITE_QUEUE_BYTES_MAX: usize = 1024 * 1024;
@@ -47,7 +49,6 @@ enum State {
 #[derive(Debug)]
 struct Stream {
     state: State,
-    remote: SocketAddr,
     waiting: VecDeque<Bytes>,
     waiting_bytes: usize,
     wake: Rc<Notify>,
@@ -75,7 +76,7 @@ pub struct Streams {
 
 impl Streams {
     /// A connection that a peer opened, over TLS after its handshake; `None` when there are too many.
-    pub fn accepted(&mut self, remote: SocketAddr, socket: Rc<Socket>) -> Option<(ConnId, Rc<Notify>)> {
+    pub fn accepted(&mut self, socket: Rc<Socket>) -> Option<(ConnId, Rc<Notify>)> {
         if self.accepted >= CONNECTIONS_MAX {
             return None;
         }
@@ -83,21 +84,22 @@ impl Streams {
         let tls = if socket.is_tls() { CONN_TLS } else { 0 };
         let conn = ConnId(self.minted & !(CONN_DIALLED | CONN_TLS) | tls);
         self.accepted += 1;
-        let wake = self.insert(conn, State::Up(socket), remote);
+        let wake = self.insert(conn, State::Up(socket));
         Some((conn, wake))
     }
 
-    /// A connection that the core wants; what is sent on it waits until it is up. `None`: there is one of that id.
-    pub fn dialling(&mut self, conn: ConnId, remote: SocketAddr) -> Option<Rc<Notify>> {
-        if self.map.contains_key(&conn) {
+    /// A connection that the core wants; what is sent on it waits until it is up. `None`: there is one of that id, or there are too
+    /// many.
+    pub fn dialling(&mut self, conn: ConnId) -> Option<Rc<Notify>> {
+        if self.map.contains_key(&conn) || self.map.len() - self.accepted >= CONNECTIONS_DIALLED_MAX {
             return None;
         }
-        Some(self.insert(conn, State::Dialling, remote))
+        Some(self.insert(conn, State::Dialling))
     }
 
-    fn insert(&mut self, conn: ConnId, state: State, remote: SocketAddr) -> Rc<Notify> {
+    fn insert(&mut self, conn: ConnId, state: State) -> Rc<Notify> {
         let wake = Rc::new(Notify::new());
-        let stream = Stream { state, remote, waiting: VecDeque::new(), waiting_bytes: 0, wake: wake.clone(), last_sent: Instant::now() };
+        let stream = Stream { state, waiting: VecDeque::new(), waiting_bytes: 0, wake: wake.clone(), last_sent: Instant::now() };
         self.map.insert(conn, stream);
         wake
     }
@@ -204,10 +206,6 @@ impl Streams {
         }
     }
 
-    pub fn remote(&self, conn: ConnId) -> Option<SocketAddr> {
-        self.map.get(&conn).map(|s| s.remote)
-    }
-
     /// Nothing waits to be written on any connection.
     pub fn is_flushed(&self) -> bool {
         self.map.values().all(|s| !s.waits())
@@ -219,41 +217,53 @@ mod tests {
     use super::*;
     use crate::edge::core_loop::testing::on_one_thread;
 
-    async fn socket() -> (tokio::net::TcpListener, Rc<Socket>, SocketAddr) {
+    async fn socket() -> (tokio::net::TcpListener, Rc<Socket>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-        (listener, Rc::new(Socket::plain(stream)), addr)
+        (listener, Rc::new(Socket::plain(stream)))
     }
 
     #[test]
     fn one_connection_too_many_is_not_taken_and_a_closed_one_makes_room() {
         on_one_thread(async {
-            let (_listener, socket, addr) = socket().await;
+            let (_listener, socket) = socket().await;
             let mut streams = Streams::default();
-            let first = streams.accepted(addr, socket.clone()).unwrap().0;
+            let first = streams.accepted(socket.clone()).unwrap().0;
             for _ in 1..CONNECTIONS_MAX {
-                assert!(streams.accepted(addr, socket.clone()).is_some());
+                assert!(streams.accepted(socket.clone()).is_some());
             }
-            assert!(streams.accepted(addr, socket.clone()).is_none());
-            // Ours do not count: the core dials few.
-            assert!(streams.dialling(ConnId(CONN_DIALLED | 1), addr).is_some());
+            assert!(streams.accepted(socket.clone()).is_none());
+            // Ours are counted apart.
+            assert!(streams.dialling(ConnId(CONN_DIALLED | 1)).is_some());
             streams.remove(ConnId(CONN_DIALLED | 1));
             streams.remove(first);
             streams.remove(first);
-            assert!(streams.accepted(addr, socket.clone()).is_some());
-            assert!(streams.accepted(addr, socket).is_none());
+            assert!(streams.accepted(socket.clone()).is_some());
+            assert!(streams.accepted(socket).is_none());
+        });
+    }
+
+    #[test]
+    fn one_dial_too_many_is_not_made_and_a_closed_one_makes_room() {
+        on_one_thread(async {
+            let mut streams = Streams::default();
+            let conn = |n: usize| ConnId(CONN_DIALLED | n as u64);
+            assert!((0..CONNECTIONS_DIALLED_MAX).all(|n| streams.dialling(conn(n)).is_some()));
+            assert!(streams.dialling(conn(CONNECTIONS_DIALLED_MAX)).is_none());
+            streams.close(conn(0));
+            assert!(streams.dialling(conn(CONNECTIONS_DIALLED_MAX)).is_some());
         });
     }
 
     #[test]
     fn closing_waits_for_what_was_sent_and_closing_a_dial_gives_it_up() {
         on_one_thread(async {
-            let (_listener, socket, addr) = socket().await;
+            let (_listener, socket) = socket().await;
             let mut streams = Streams::default();
             let conn = ConnId(CONN_DIALLED | 1);
-            assert!(streams.dialling(conn, addr).is_some());
-            assert!(streams.dialling(conn, addr).is_none());
+            assert!(streams.dialling(conn).is_some());
+            assert!(streams.dialling(conn).is_none());
             streams.send(conn, Bytes::from_static(b"x")).unwrap();
             assert_eq!(streams.fate(conn), Fate::Open { waits: true });
             assert!(!streams.is_flushed());
@@ -265,7 +275,7 @@ mod tests {
             streams.flush(conn).unwrap();
             assert_eq!(streams.fate(conn), Fate::Closing { waits: false });
             streams.remove(conn);
-            assert!(streams.dialling(conn, addr).is_some());
+            assert!(streams.dialling(conn).is_some());
             streams.close(conn);
             assert_eq!(streams.fate(conn), Fate::Gone);
             assert!(!streams.up(conn, socket));

@@ -88,7 +88,7 @@ fn accepted<C: Core>(desk: &Desk<C>, stream: TcpStream, remote: SocketAddr, secu
 
 fn served<C: Core>(desk: &Desk<C>, socket: Socket, remote: SocketAddr, local: SocketAddr) {
     let stream = Rc::new(socket);
-    let Some((conn, wake)) = desk.with(|shell| shell.streams.accepted(remote, stream.clone())) else {
+    let Some((conn, wake)) = desk.with(|shell| shell.streams.accepted(stream.clone())) else {
         return desk.with(|shell| shell.count_full());
     };
     desk.give(Input::FlowUp { conn, local, remote, dialled: false });
@@ -305,7 +305,7 @@ impl<C: Core> Connection<C> {
     fn frames(&mut self) -> Result<(), End> {
         let (flow, remote, local) = (Flow::Stream(self.conn), self.remote, self.local);
         loop {
-            match self.framer.next() {
+            match self.framer.next_frame() {
                 Ok(None) => break,
                 Ok(Some(Frame::Message(bytes))) => {
                     self.begun = None;
@@ -398,7 +398,7 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(10);
         while !desk.with(|shell| shell.core().heard.iter().any(|h| h.contains(what))) {
             assert!(Instant::now() < until, "{what} not in {:?}", desk.with(|shell| shell.core().heard.clone()));
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     }
 
@@ -506,8 +506,7 @@ mod tests {
             let desk = desk_with(Vec::new(), "127.0.0.1/32");
             let conn = ConnId(CONN_DIALLED | 7);
             desk.with(|shell| {
-                let remote = "127.0.0.1:9".parse().unwrap();
-                assert!(shell.streams.dialling(conn, remote).is_some());
+                assert!(shell.streams.dialling(conn).is_some());
                 let full = Bytes::from(vec![0u8; TCP_WRITE_QUEUE_BYTES_MAX]);
                 assert!(shell.streams.send(conn, full).is_ok());
                 assert!(shell.streams.send(conn, Bytes::from_static(b"x")).is_err());

@@ -290,7 +290,7 @@ async fn talk(
                     return Ok(());
                 }
                 framer.push(buffer.get(..length).unwrap_or_default());
-                while let Some(frame) = framer.next().map_err(|e| io::Error::other(e.why.why))? {
+                while let Some(frame) = framer.next_frame().map_err(|e| io::Error::other(e.why.why))? {
                     match frame {
                         Frame::Message(bytes) => {
                             let message = Heard::Message { wire, source: peer, bytes };

@@ -1,8 +1,9 @@
 //! Borrowed views of header values. They are given values without line ends (the message unfolds them) and allocate nothing, except
-//! where a name says that it undoes escapes.
+//! where a name says that it undoes escapes; `hosts` writes values anew.
 
 pub mod bridge;
 mod cseq;
+pub mod hosts;
 mod media_type;
 mod name_addr;
 mod params;
@@ -32,6 +33,7 @@ pub use timing::RetryAfter;
 pub use timing::SessionExpires;
 pub use timing::delta_seconds;
 pub use user_to_user::UserToUser;
+pub use user_to_user::from_hex;
 pub use via::Via;
 pub use via::vias;
 

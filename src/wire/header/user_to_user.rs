@@ -29,7 +29,8 @@ impl<'a> UserToUser<'a> {
     }
 }
 
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+/// Pairs of hexadecimal digits; `None` when a digit is missing or none.
+pub fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |b: u8| char::from(b).to_digit(16);
     let pair = |pair: &[u8]| match *pair {
         [hi, lo] => u8::try_from(digit(hi)? << 4 | digit(lo)?).ok(),

@@ -47,9 +47,12 @@ impl<'a> Via<'a> {
         self.params.get("branch").filter(|branch| !branch.is_empty())
     }
 
-    /// Whether the branch is unique by itself (RFC 3261 §17.2.3); the bare cookie is not.
-    pub fn has_magic_cookie(&self) -> bool {
-        self.branch().is_some_and(|b| b.len() > MAGIC_COOKIE.len() && b.starts_with(MAGIC_COOKIE))
+    /// A branch that names its transaction by itself (RFC 3261 §17.2.3): the cookie in any case, and something behind it.
+    pub fn unique_branch(&self) -> Option<&'a [u8]> {
+        self.branch().filter(|branch| match branch.split_at_checked(MAGIC_COOKIE.len()) {
+            Some((cookie, rest)) => cookie.eq_ignore_ascii_case(MAGIC_COOKIE) && !rest.is_empty(),
+            None => false,
+        })
     }
 
     /// Where the request really came from, as the next hop noted it (RFC 3261 §18.2.1); with or without brackets (RFC 5118 §4.5).
@@ -102,7 +105,7 @@ mod tests {
         assert_eq!((v.transport, v.sent_by, v.port), (&b"UDP"[..], &b"192.0.2.1:5062"[..], Some(5062)));
         assert_eq!(v.host, Host::Ip("192.0.2.1".parse().unwrap()));
         assert_eq!(v.branch(), Some(&b"z9hG4bKa"[..]));
-        assert!(v.has_magic_cookie());
+        assert!(v.unique_branch().is_some());
         assert_eq!(v.rport(), Some(None));
         assert_eq!(v.received(), None);
     }
@@ -157,8 +160,8 @@ mod tests {
 
     #[test]
     fn the_bare_cookie_is_no_branch_of_rfc_3261() {
-        assert!(!Via::parse(b"SIP/2.0/UDP a;branch=z9hG4bK").unwrap().has_magic_cookie());
-        assert!(!Via::parse(b"SIP/2.0/UDP a;branch=1").unwrap().has_magic_cookie());
+        assert!(Via::parse(b"SIP/2.0/UDP a;branch=z9hG4bK").unwrap().unique_branch().is_none());
+        assert!(Via::parse(b"SIP/2.0/UDP a;branch=1").unwrap().unique_branch().is_none());
         assert_eq!(Via::parse(b"SIP/2.0/UDP a;branch=").unwrap().branch(), None);
     }
 }
