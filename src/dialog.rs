@@ -196,6 +196,19 @@ pub fn ack_and_bye(invite: &Bytes, response: &Message) -> Option<(Dialog, Draft,
     Some((dialog, ack, bye))
 }
 
+/// The ACK to a 2xx of a re-INVITE whose dialog nobody holds any more: along the route that the re-INVITE took (RFC 3261 §12.2.1.1: a
+/// re-INVITE changes no route set), to the target that its 2xx names.
+pub fn ack_again(reinvite: &Bytes, response: &Message) -> Option<Draft> {
+    let request = Message::parse(reinvite.clone()).ok()?;
+    let target = response.contact().map_or(request.uri(), |c| without_headers(c.uri));
+    let loose = request.value(Name::Route).is_none_or(is_loose);
+    let mut draft = Draft::request(Method::ACK, if loose { target } else { request.uri() });
+    draft.put("Max-Forwards", "70");
+    draft.put("From", request.value(Name::From)?).put("To", request.value(Name::To)?).put("Call-ID", request.call_id().ok()?);
+    draft.put("CSeq", format!("{} ACK", request.cseq().ok()?.number)).keep_all(&request, Name::Route);
+    Some(draft)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,8 +69,8 @@ pub struct CallEntry {
     flows: [Option<Flow>; 2],
     /// What it takes to say BYE to each side without the call's help.
     partings: [Option<Box<Dialog>>; 2],
-    /// Our last INVITE.
-    invite_out: Option<ClientTxId>,
+    /// Our last INVITE to each side.
+    invites_out: [Option<ClientTxId>; 2],
     /// Requests of the peers that may still be unanswered.
     open: Vec<ServerTxId>,
 }
@@ -88,7 +88,7 @@ impl CallEntry {
             pairs,
             flows: [None, None],
             partings: [None, None],
-            invite_out: None,
+            invites_out: [None, None],
             open: vec![arrival.tx],
         }
     }
@@ -347,12 +347,12 @@ impl B2bua {
     fn call_broke(&mut self, handle: CallHandle, now: Time) {
         let Some(entry) = self.calls.get(&handle) else { return };
         let (id, contact, open) = (entry.id.clone(), entry.contact.clone(), entry.open.clone());
-        let (partings, invite_out) = (entry.partings.clone(), entry.invite_out);
+        let (partings, invites_out) = (entry.partings.clone(), entry.invites_out);
         self.report(&id, contact.as_ref(), Fact::Broken { what: "the call's machine panicked; the call is ended" }, now);
         for tx in open {
             self.answer_if_open(tx, 500, now);
         }
-        if let Some(invite) = invite_out {
+        for invite in invites_out.into_iter().flatten() {
             self.disown(invite, now);
         }
         for (side, dialog) in [Side::Caller, Side::Callee].into_iter().zip(partings) {
@@ -400,9 +400,9 @@ impl B2bua {
                 let owner = Some(ClientOwner { call: handle, side, used });
                 if let Some(entry) = self.calls.get_mut(&handle) {
                     match used {
-                        Use::Invite => entry.invite_out = Some(tx),
+                        Use::Invite | Use::Reinvite => entry.invites_out[at(side)] = Some(tx),
                         Use::Bye => entry.partings[at(side)] = None,
-                        Use::Notify | Use::Passed(_) => {}
+                        Use::Notify | Use::Update | Use::Passed(_) => {}
                     }
                 }
                 self.request(Outgoing { tx, draft, slim, owner }, &to, now);

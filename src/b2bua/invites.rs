@@ -14,6 +14,7 @@ use crate::b2bua::places::Query;
 use crate::call::out::Whither;
 use crate::call::rules::Target;
 use crate::call::rules::Transport;
+use crate::dialog::ack_again;
 use crate::dialog::ack_and_bye;
 use crate::ids::CallHandle;
 use crate::ids::ClientTxId;
@@ -155,11 +156,24 @@ impl B2bua {
                 entry.taken = Some(tag);
                 true
             }
+            _ if entry.is_reinvite() => {
+                self.ack_alone(tx, response, tag, now);
+                false
+            }
             _ => {
                 self.end_stray(tx, response, tag, now);
                 false
             }
         }
+    }
+
+    /// The ACK to the 2xx of a re-INVITE whose call is over: its dialog has had its BYE.
+    fn ack_alone(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {
+        let Some(entry) = self.clients.get(&tx) else { return };
+        let (flow, remote, side) = (entry.flow, entry.remote, entry.owner.map_or(Side::Callee, |o| o.side));
+        let Some(ack) = ack_again(entry.machine.request(), response) else { return };
+        let flow = self.revived(flow, remote);
+        self.send_ack_on(tx, &ack, flow, side, tag, now);
     }
 
     pub(super) fn end_stray(&mut self, tx: ClientTxId, response: &Message, tag: Box<[u8]>, now: Time) {

@@ -96,6 +96,15 @@ pub struct ClientEntry {
 }
 
 impl ClientEntry {
+    /// A leg waits for the answer. For that to a re-INVITE even when it sent a CANCEL: its dialog goes on.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.fate == Fate::Wanted || self.is_reinvite()
+    }
+
+    pub(super) fn is_reinvite(&self) -> bool {
+        self.owner.is_some_and(|o| o.used == Use::Reinvite)
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         let trial = match &self.way {
             Way::Trial { until, .. } => Some(*until),
@@ -272,7 +281,7 @@ impl B2bua {
                     }
                 }
                 client::Out::Expired(_) => {
-                    let owner = self.clients.get(&tx).and_then(|e| e.owner.filter(|_| e.fate == Fate::Wanted));
+                    let owner = self.clients.get(&tx).and_then(|e| e.owner.filter(|_| e.is_wanted()));
                     self.no_response(tx, owner, 408, "no final answer within 64*T1".into());
                 }
                 client::Out::Terminated => self.close_client(tx),
@@ -297,9 +306,9 @@ impl B2bua {
 
     pub(super) fn deliver(&mut self, tx: ClientTxId, response: &Message, now: Time) {
         let Some(entry) = self.clients.get_mut(&tx) else { return };
-        let (owner, wanted) = (entry.owner, entry.fate == Fate::Wanted);
+        let (owner, wanted) = (entry.owner, entry.is_wanted());
         let request = entry.machine.request().clone();
-        let is_invite = owner.is_some_and(|o| o.used == Use::Invite);
+        let is_invite = owner.is_some_and(|o| matches!(o.used, Use::Invite | Use::Reinvite));
         if is_invite && (200..300).contains(&response.status()) && !self.takes(tx, response, wanted, now) {
             return;
         }
@@ -336,6 +345,8 @@ impl B2bua {
             return self.fall_back_to_udp(tx, now);
         }
         if matches!(entry.fate, Fate::Cancelled { until } if until <= now) && entry.machine.is_pending() {
+            let owner = entry.owner.filter(|_| entry.is_reinvite());
+            self.no_response(tx, owner, 408, "no final answer within 64*T1 of a CANCEL".into());
             return self.close_client(tx);
         }
         let mut wants = Vec::new();
@@ -428,6 +439,10 @@ impl B2bua {
                 continue;
             }
             if !entry.machine.is_pending() || entry.machine.is_proceeding() {
+                continue;
+            }
+            // Over another connection the answer may come all the same, and its 2xx must be heard; timer B decides.
+            if written && entry.is_reinvite() {
                 continue;
             }
             let owner = entry.owner.filter(|_| entry.fate == Fate::Wanted);

@@ -9,7 +9,7 @@ use crate::wire::method::Method;
 use crate::wire::uri::Uri;
 
 /// Option tags that we support (RFC 3261 §19.2). 100rel is not among them: a Require of it is refused.
-const SUPPORTED: &[&str] = &[];
+const SUPPORTED: &[&str] = &["timer"];
 
 /// The refusal that a request deserves whatever it asks for; `None`: let it in.
 pub fn screen(request: &Message) -> Option<Reply> {

@@ -170,6 +170,7 @@ impl Call {
     /// CXone's BYE: the proof that the signal arrived, or a caller who hung up.
     pub(super) fn contact_hung_up(&mut self, tx: ServerTxId, bye: &Message, cx: &mut Cx<'_>) {
         cx.respond(tx, Reply::new(200));
+        self.drop_renegotiation(487, cx);
         self.caller.ended();
         self.ending = Some(Ending::bye(By::Cxone, bye));
         self.contact_gone(true, cx);
@@ -177,6 +178,7 @@ impl Call {
 
     pub(super) fn contact_lost(&mut self, why: String, cx: &mut Cx<'_>) {
         cx.report(Fact::LegLost { side: Side::Caller, why: why.clone() });
+        self.drop_renegotiation(487, cx);
         self.ending = Some(Ending { by: By::Cxone, why, cause: 41, status: 0 });
         self.contact_gone(false, cx);
     }
@@ -379,6 +381,8 @@ impl Call {
 
     /// Synthflow's leg is gone; CXone's hears silence from us, and its media time-out is parked.
     fn hold_caller(&mut self, cx: &mut Cx<'_>) {
+        // product.md §4: "a re-INVITE that was pending gets 488".
+        self.drop_renegotiation(488, cx);
         self.callee.ended();
         self.sessions.watch(std::time::Duration::ZERO, cx);
         self.sessions.silence(Side::Caller, cx);

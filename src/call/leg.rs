@@ -2,6 +2,8 @@
 //! call never sees a message, only these words.
 
 mod refers;
+mod renegotiation;
+pub mod timer;
 mod uac;
 
 use std::time::Duration;
@@ -10,6 +12,8 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 pub use crate::call::leg::refers::REFERRALS_MAX;
+use crate::call::leg::renegotiation::Asking;
+use crate::call::leg::timer::SessionTimer;
 pub use crate::call::leg::uac::Invitation;
 use crate::call::out::Cx;
 use crate::call::out::Face;
@@ -19,8 +23,10 @@ use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::Whither;
 use crate::call::referral::Referral;
+use crate::call::rules::CallTimes;
 use crate::call::rules::Carried;
 use crate::call::rules::Refusal;
+use crate::call::rules::SessionTimes;
 use crate::dialog::Dialog;
 use crate::ids::ClientTxId;
 use crate::ids::LocalTag;
@@ -136,7 +142,7 @@ pub enum LegEvent {
     },
     /// No target is left: the last final answer, or what stands for it.
     Refused(Refusal),
-    /// CANCEL.
+    /// CANCEL of an INVITE, the first or a later one.
     Cancelled {
         why: String,
     },
@@ -146,6 +152,20 @@ pub enum LegEvent {
         message: Box<Message>,
         offer: Option<Sdp>,
         invite: Option<u32>,
+        carried: Vec<Carried>,
+    },
+    /// The 2xx to a re-INVITE or UPDATE of ours.
+    Renegotiated {
+        status: u16,
+        reason: CompactString,
+        session: Option<Sdp>,
+        carried: Vec<Carried>,
+    },
+    /// Its refusal: the session stays as it was.
+    RenegotiationRefused {
+        status: u16,
+        reason: CompactString,
+        carried: Vec<Carried>,
     },
     Referred {
         tx: ServerTxId,
@@ -194,6 +214,9 @@ pub struct Leg {
     first_response: Duration,
     /// The 2xx to a re-INVITE of the peer that waits for its ACK.
     reinvite: Option<Unacked>,
+    asking: Option<Asking>,
+    takes_update: bool,
+    session: SessionTimer,
     referrals: Vec<Referral>,
     referred_before: bool,
 }
@@ -203,10 +226,18 @@ pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, MESSAGE, UPDAT
 
 impl Leg {
     /// The leg of an INVITE that came in; `tx` is its server transaction.
-    pub fn invited(side: Side, invite: &Message, tx: ServerTxId, face: Face, timers: Timers, cx: &mut Cx<'_>) -> Leg {
+    pub fn invited(
+        side: Side,
+        invite: &Message,
+        tx: ServerTxId,
+        face: Face,
+        timers: Timers,
+        session: SessionTimes,
+        cx: &mut Cx<'_>,
+    ) -> Leg {
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
-        Leg {
+        let mut leg = Leg {
             side,
             face,
             timers,
@@ -219,20 +250,18 @@ impl Leg {
             local_seq: 0,
             first_response: Duration::ZERO,
             reinvite: None,
+            asking: None,
+            takes_update: false,
+            session: SessionTimer::new(side, session),
             referrals: Vec::new(),
             referred_before: false,
-        }
+        };
+        leg.learn(invite);
+        leg
     }
 
     /// A leg that will dial one of `hops`, in order; the first is where its face is taken from.
-    pub fn outgoing(
-        side: Side,
-        hops: Vec<Hop>,
-        invitation: Invitation,
-        first_response: Duration,
-        timers: Timers,
-        cx: &mut Cx<'_>,
-    ) -> Option<Leg> {
+    pub fn outgoing(side: Side, hops: Vec<Hop>, invitation: Invitation, times: &CallTimes, timers: Timers, cx: &mut Cx<'_>) -> Option<Leg> {
         let face = hops.first()?.face.clone();
         let local_tag = cx.mint.local_tag();
         cx.out.push(Out::Own { tag: local_tag.clone(), side });
@@ -247,8 +276,11 @@ impl Leg {
             hops,
             invitation: Some(invitation),
             local_seq: 0,
-            first_response,
+            first_response: times.first_response,
             reinvite: None,
+            asking: None,
+            takes_update: false,
+            session: SessionTimer::new(side, times.session),
             referrals: Vec::new(),
             referred_before: false,
         })
@@ -285,12 +317,16 @@ impl Leg {
             _ => None,
         };
         let reinvite = self.reinvite.map(|u| u.deadline());
-        usage.into_iter().chain(reinvite).chain(self.referrals.iter().filter_map(Referral::deadline)).min()
+        let session = self.session.deadline().filter(|_| self.is_up());
+        usage.into_iter().chain(session).chain(reinvite).chain(self.referrals.iter().filter_map(Referral::deadline)).min()
     }
 
     pub fn on_timeout(&mut self, cx: &mut Cx<'_>) -> Option<LegEvent> {
         for referral in &mut self.referrals {
             referral.on_timeout(cx.now);
+        }
+        if self.is_up() && self.session.is_expired(cx.now) {
+            return Some(self.session_expired(cx));
         }
         if let Some(unacked) = self.reinvite.as_mut().filter(|u| u.deadline() <= cx.now) {
             if unacked.give_up <= cx.now {
@@ -352,7 +388,8 @@ impl Leg {
         self.confirmed(cx);
         let cseq = invite.cseq().map(|c| c.number).unwrap_or_default();
         self.usage = Usage::Answered { unacked: Unacked::new(tx, cseq, self.timers, cx.now), then_bye: None };
-        cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW));
+        let timer = self.session.answers(invite, cx.now);
+        cx.respond(tx, reply.tag(&self.local_tag).contact(&self.face).header("Allow", ALLOW).headers(timer));
         Some(())
     }
 
@@ -371,10 +408,10 @@ impl Leg {
         }
     }
 
-    /// CANCEL for our INVITE (its own 200 is the stairwell's).
+    /// CANCEL for an INVITE that has no final answer (its own 200 is the stairwell's).
     pub fn on_cancel(&mut self, cancel: &Message) -> Option<LegEvent> {
         match self.usage {
-            Usage::Invited { .. } => {
+            Usage::Invited { .. } | Usage::Answered { .. } | Usage::Established => {
                 let reason = cancel.value(Name::Reason).map(|r| String::from_utf8_lossy(r).into_owned());
                 Some(LegEvent::Cancelled { why: reason.unwrap_or_else(|| "CANCEL".into()) })
             }
@@ -432,7 +469,7 @@ impl Leg {
             Method::Known(rsip::Method::Bye) => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
             Method::Known(rsip::Method::Invite | rsip::Method::Update) => {
                 let invite = (*request.method() == Method::INVITE).then_some(number);
-                Some(LegEvent::Renegotiate { tx, message: Box::new(request.clone()), offer: session(request), invite })
+                Some(LegEvent::Renegotiate { tx, message: Box::new(request.clone()), offer: session(request), invite, carried })
             }
             Method::Known(rsip::Method::Refer) => Some(LegEvent::Referred { tx, message: Box::new(request.clone()) }),
             Method::Known(rsip::Method::Info | rsip::Method::Message) => Some(LegEvent::Passed {
@@ -474,18 +511,6 @@ impl Leg {
                 None
             }
         }
-    }
-
-    /// The 200 to a re-INVITE (`invite`: its CSeq number) or UPDATE: only what is accepted refreshes the target (RFC 6141 §4.2).
-    pub fn answer_renegotiation(&mut self, tx: ServerTxId, message: &Message, invite: Option<u32>, sdp: Option<Bytes>, cx: &mut Cx<'_>) {
-        if let Some(dialog) = self.dialog.as_mut() {
-            dialog.refresh_target(message);
-        }
-        self.confirmed(cx);
-        if let Some(cseq) = invite {
-            self.reinvite = Some(Unacked::new(tx, cseq, self.timers, cx.now));
-        }
-        cx.respond(tx, Reply::new(200).contact(&self.face).header("Allow", ALLOW).sdp(sdp));
     }
 
     /// A request of the other leg that is passed on in this dialog.

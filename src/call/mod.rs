@@ -6,6 +6,7 @@ mod handover;
 pub mod leg;
 pub mod out;
 pub mod referral;
+mod renegotiation;
 pub mod rules;
 mod sessions;
 
@@ -30,6 +31,8 @@ use crate::call::out::Out;
 use crate::call::out::Reply;
 use crate::call::out::Use;
 use crate::call::out::line;
+use crate::call::renegotiation::Crossing;
+use crate::call::renegotiation::Request;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
 use crate::call::rules::Refusal;
@@ -120,6 +123,8 @@ pub struct Call {
     caller: Leg,
     callee: Leg,
     sessions: Sessions,
+    /// A change of the session that one side asked for.
+    crossing: Option<Box<Crossing>>,
     state: State,
     moments: Moments,
     ending: Option<Ending>,
@@ -159,12 +164,12 @@ impl Call {
         {
             return Err(NoCodec { offered: codec_list(offer), ours: rules.codecs.join(",") });
         }
-        let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, cx);
+        let caller = Leg::invited(Side::Caller, &invite, invite_tx, caller_face, timers, rules.times.session, cx);
         let mut sessions = Sessions::open(caller_media, callee_media, rules.latch, cx);
         let body = offer.and_then(|o| sessions.cross(Side::Caller, &o, &rules.codecs, cx));
         let invitation = Invitation::of(&plan, &invite, body);
         let nowhere = || NoCodec { offered: String::new(), ours: String::new() };
-        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, rules.times.first_response, timers, cx).ok_or_else(nowhere)?;
+        let mut callee = Leg::outgoing(Side::Callee, hops, invitation, &rules.times, timers, cx).ok_or_else(nowhere)?;
         callee.dial(cx);
         Ok(Call {
             contact: plan.contact,
@@ -174,6 +179,7 @@ impl Call {
             caller,
             callee,
             sessions,
+            crossing: None,
             moments: Moments { offered: cx.now, progress: None, answered: None },
             ending: None,
             past: None,
@@ -185,6 +191,13 @@ impl Call {
         match side {
             Side::Caller => &mut self.caller,
             Side::Callee => &mut self.callee,
+        }
+    }
+
+    fn look(&self, side: Side) -> &Leg {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
         }
     }
 
@@ -260,6 +273,9 @@ impl Call {
                 let event = self.leg(side).on_timeout(cx);
                 self.on(side, event, cx);
             }
+            if self.leg(side).is_refresh_due(cx.now) {
+                self.refresh(side, cx);
+            }
         }
         match &self.state {
             State::Calling { ring_until } if *ring_until <= cx.now => self.ring_timed_out(cx),
@@ -268,6 +284,7 @@ impl Call {
             State::Clearing { until, .. } if *until <= cx.now => self.waited_enough(cx),
             _ => {}
         }
+        self.renegotiation_timed_out(cx);
         if self.life_ends().is_some_and(|at| at <= cx.now) {
             self.hang_up("max_call_duration reached", cx);
         }
@@ -282,7 +299,8 @@ impl Call {
             State::Clearing { until, .. } if !self.sessions.is_closed() || self.callee.is_notifying() => Some(*until),
             _ => None,
         };
-        [state, self.caller.deadline(), self.callee.deadline(), self.life_ends()].into_iter().flatten().min()
+        let crossing = self.crossing.as_ref().and_then(|c| c.deadline());
+        [state, self.caller.deadline(), self.callee.deadline(), self.life_ends(), crossing].into_iter().flatten().min()
     }
 
     fn life_ends(&self) -> Option<Time> {
@@ -337,7 +355,13 @@ impl Call {
                 (_, Side::Caller, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(603)),
                 (_, _, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(481)),
                 (S::Clearing { .. } | S::Over, _, E::Renegotiate { tx, .. }) => cx.respond(tx, Reply::new(481)),
-                (_, _, E::Renegotiate { tx, message, offer, invite }) => self.renegotiate(side, tx, &message, offer, invite, cx),
+                (_, _, E::Renegotiate { tx, message, offer, invite, carried }) => {
+                    self.renegotiate(side, Request { tx, message, offer, invite }, &carried, cx);
+                }
+                (_, _, answer @ (E::Renegotiated { .. } | E::RenegotiationRefused { .. })) => {
+                    self.renegotiation_answered(side, answer, cx);
+                }
+                (S::Bridged | S::Escalating(_) | S::Signalled { .. }, _, E::Cancelled { .. }) => self.renegotiation_cancelled(side, cx),
                 (_, _, E::Passed { tx, method, carried, content_type, body }) => {
                     let passed = self.leg(!side).pass(tx, method, &carried, &content_type, body, cx);
                     if !passed {
@@ -433,31 +457,12 @@ impl Call {
             self.callee.acknowledge(answer, cx);
             return;
         }
-        self.heard_answer(side, session, cx);
-    }
-
-    /// The answer to an offer of ours in a 2xx to an offerless re-INVITE.
-    fn heard_answer(&mut self, side: Side, session: Option<Sdp>, cx: &mut Cx<'_>) {
-        if let Some(sdp) = session {
+        // The answer to an offer of ours in a 2xx to an offerless re-INVITE.
+        if !self.answered_offer(side, session.as_ref(), cx)
+            && let Some(sdp) = session
+        {
             self.sessions.hear(side, &sdp, cx);
         }
-    }
-
-    /// re-INVITE and UPDATE are answered here, at the same port and with the codec in use.
-    fn renegotiate(&mut self, side: Side, tx: ServerTxId, message: &Message, offer: Option<Sdp>, invite: Option<u32>, cx: &mut Cx<'_>) {
-        // RFC 3264 §4: no new offer while the one in our 2xx has no answer.
-        if self.callee.awaits_answer() {
-            return cx.respond(tx, Reply::new(491));
-        }
-        let sdp = match (&offer, invite) {
-            (Some(offer), _) => match self.sessions.answer(side, offer, cx) {
-                Some(sdp) => Some(sdp),
-                None => return cx.respond(tx, Reply::new(488)),
-            },
-            (None, Some(_)) => self.sessions.sent(side),
-            (None, None) => None,
-        };
-        self.leg(side).answer_renegotiation(tx, message, invite, sdp, cx);
     }
 
     fn refused(&mut self, refusal: Refusal, cx: &mut Cx<'_>) {
@@ -467,6 +472,8 @@ impl Call {
             // A redirection is not for CXone to follow, nor a challenge for it to answer (product.md §2).
             300..=399 => (480, CompactString::default()),
             401 | 407 => (403, CompactString::default()),
+            // Of our session timer, not of CXone's.
+            422 => (500, CompactString::default()),
             _ => (status, reason),
         };
         self.refuse_caller(By::Synthflow, status, why, Reply::new(status).reason(reason).headers(headers), cx);
@@ -492,6 +499,7 @@ impl Call {
 
     fn hung_up(&mut self, side: Side, tx: ServerTxId, bye: &Message, cx: &mut Cx<'_>) {
         cx.respond(tx, Reply::new(200));
+        self.drop_renegotiation(487, cx);
         self.leg(side).ended();
         let carried = self.rules.policy.carry(side, bye);
         let Ending { why, cause, .. } = Ending::bye(By::peer(side), bye);
@@ -508,6 +516,7 @@ impl Call {
     /// Ends both legs as far as they are up, with these header lines on their BYEs. Synthflow's BYE waits for a final NOTIFY's answer.
     fn end(&mut self, by: By, why: String, cause: u16, caller: Vec<Carried>, callee: Vec<Carried>, cx: &mut Cx<'_>) {
         let status = if self.moments.answered.is_some() { 0 } else { 503 };
+        self.drop_renegotiation(487, cx);
         self.caller.hang_up(Reply::new(503), caller, cx);
         let mut bye = Vec::new();
         if self.callee.is_notifying() {

@@ -68,6 +68,10 @@ pub enum Use {
     Invite,
     Bye,
     Notify,
+    /// An INVITE in a confirmed dialog (RFC 3261 §14).
+    Reinvite,
+    /// RFC 3311.
+    Update,
     /// A request of the other leg that was passed on: its response goes back there.
     Passed(ServerTxId),
 }
@@ -155,7 +159,8 @@ pub enum Out {
         to: Whither,
         side: Side,
     },
-    /// Give this INVITE up: CANCEL when a provisional answer has come (RFC 3261 §9.1), ACK and BYE when a 2xx crosses.
+    /// Give this INVITE up: CANCEL when a provisional answer has come (RFC 3261 §9.1), ACK and BYE when a 2xx crosses. The final
+    /// answer to a re-INVITE still comes to its leg.
     Abandon {
         invite: ClientTxId,
     },

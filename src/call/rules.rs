@@ -159,6 +159,7 @@ pub trait CallPolicy: Send + Sync {
 /// Times and switches of one call, fixed at admission.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CallTimes {
+    pub session: SessionTimes,
     pub ring_timeout: Duration,
     pub first_response: Duration,
     /// Zero: off.
@@ -190,6 +191,14 @@ pub enum OnFailure {
 pub enum OnBotLost {
     End,
     Signal,
+}
+
+/// `sip.session_expires` and `sip.min_se` (RFC 4028).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionTimes {
+    /// Zero: off.
+    pub expires: Duration,
+    pub min_se: Duration,
 }
 
 /// Rules for the whole call.

@@ -40,19 +40,37 @@ impl End {
         self.pair.map(|p| OurMedia { ip: self.ip, rtp_port: p.rtp, rtcp_port: p.rtcp })
     }
 
-    /// Prints with the `o=` version that is due: one more than before when anything changed (RFC 3264 §8).
-    fn print(&mut self, make: impl Fn(OurMedia, Origin) -> Option<Bytes>) -> Option<Bytes> {
+    /// With the `o=` version that is due: one more than before when anything changed (RFC 3264 §8).
+    fn draft(&self, make: impl Fn(OurMedia, Origin) -> Option<Bytes>) -> Option<(Bytes, u64)> {
         let ours = self.ours()?;
+        let Origin { session_id, version } = self.origin;
         let same = make(ours, self.origin)?;
-        let text = match &self.sent {
-            Some(sent) if *sent != same => {
-                self.origin.version += 1;
-                make(ours, self.origin)?
-            }
-            _ => same,
-        };
+        match &self.sent {
+            Some(sent) if *sent != same => Some((make(ours, Origin { session_id, version: version + 1 })?, version + 1)),
+            _ => Some((same, version)),
+        }
+    }
+
+    fn print(&mut self, make: impl Fn(OurMedia, Origin) -> Option<Bytes>) -> Option<Bytes> {
+        let (text, version) = self.draft(make)?;
+        self.origin.version = version;
         self.sent = Some(text.clone());
         Some(text)
+    }
+}
+
+/// What one side offers, as the other would see it; nothing has changed yet.
+#[derive(Debug)]
+pub struct Proposal {
+    from: Side,
+    sdp: Sdp,
+    text: Bytes,
+    version: u64,
+}
+
+impl Proposal {
+    pub fn text(&self) -> Bytes {
+        self.text.clone()
     }
 }
 
@@ -95,6 +113,26 @@ impl Sessions {
         let text = self.end(!from).print(|ours, origin| sdp.rewrite(ours, origin, codecs))?;
         self.hear(from, sdp, cx);
         Some(text)
+    }
+
+    /// The same without any effect, until both sides agree. `None`: no codec in common.
+    pub fn propose(&self, from: Side, sdp: &Sdp, codecs: &[CompactString]) -> Option<Proposal> {
+        let (text, version) = self.look(!from).draft(|ours, origin| sdp.rewrite(ours, origin, codecs))?;
+        Some(Proposal { from, sdp: sdp.clone(), text, version })
+    }
+
+    /// The other side took it.
+    pub fn agree(&mut self, proposal: Proposal, cx: &mut Cx<'_>) {
+        let Proposal { from, sdp, text, version } = proposal;
+        let end = self.end(!from);
+        end.origin.version = version;
+        end.sent = Some(text);
+        self.hear(from, &sdp, cx);
+    }
+
+    /// Whether this answer of `from` means anything to the other side.
+    pub fn can_cross(&self, from: Side, sdp: &Sdp) -> bool {
+        self.look(!from).draft(|ours, origin| sdp.rewrite(ours, origin, &[])).is_some()
     }
 
     /// Where `from` listens now.

@@ -191,6 +191,7 @@ fn sip(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Sip {
         }
     }
     let secure = listen.iter().any(|l| l.transport == Transport::Tls);
+    let (session_expires, min_se) = session_times(tree);
     Sip {
         listen,
         advertise: advertise(tree, "sip.advertise"),
@@ -200,6 +201,8 @@ fn sip(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Sip {
         t1: tree.duration("sip.t1", Duration::from_millis(50)..=Duration::from_secs(5)),
         ring_timeout: tree.duration("sip.ring_timeout", SECOND..=HOUR),
         max_call_duration: tree.duration_or_off("sip.max_call_duration", SECOND..=WEEK),
+        session_expires,
+        min_se,
     }
 }
 
@@ -239,6 +242,24 @@ pub(super) fn pem_file(outside: &Outside<'_>, text: &str, check: impl Fn(&str) -
         .map_err(|e| Bad::new(format!("cannot read {}: {e}", path.display()), "a PEM file that this user can read"))?;
     check(&pem).map_err(|why| Bad::new(format!("{} {why}", path.display()), TLS_FILES))?;
     Ok(pem)
+}
+
+/// RFC 4028 §4, §5: whole seconds, never below 90.
+fn session_times(tree: &mut Tree<'_>) -> (Duration, Duration) {
+    let least = Duration::from_secs(90);
+    let min_se = tree.duration("sip.min_se", least..=HOUR);
+    let expires = tree.parsed("sip.session_expires", Duration::ZERO, |text| {
+        if text == "off" {
+            return Ok(Duration::ZERO);
+        }
+        let found = values::duration(text)?;
+        if (min_se..=WEEK).contains(&found) {
+            return Ok(found);
+        }
+        let low = values::print_duration(min_se);
+        Err(Bad::new(format!("{text:?} is out of range"), format!("\"{low}\" (min_se) to \"168h\", or \"off\"")))
+    });
+    (expires, min_se)
 }
 
 fn configured_listen(text: &str) -> Result<Listen, Bad> {

@@ -82,6 +82,9 @@ pub struct Sip {
     pub t1: Duration,
     pub ring_timeout: Duration,
     pub max_call_duration: Duration,
+    /// Zero: off.
+    pub session_expires: Duration,
+    pub min_se: Duration,
 }
 
 /// `[media]`

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::call::leg::Invitation;
+use crate::call::leg::timer::first_asks;
 use crate::call::out::Face;
 use crate::call::out::Hop;
 use crate::call::rules::Carried;
@@ -272,7 +273,8 @@ fn print(config: &Config, invite: &Message, plan: &Plan, planned: &PlannedTarget
     let via = format!("SIP/2.0/{} {};branch={BRANCH};rport", transport.as_str(), face.host_port());
     let hop = Hop { target: planned.target, shown: planned.shown.clone(), face };
     let invitation = Invitation::of(plan, invite, (!sdp.is_empty()).then(|| sdp.clone()));
-    invitation.draft(&hop, headers, &SipCallId::new(SIP_CALL_ID), &LocalTag::new(TAG), 1).print(Some(&via))
+    let headers = [&first_asks(plan.rules.times.session)[..], headers].concat();
+    invitation.draft(&hop, &headers, &SipCallId::new(SIP_CALL_ID), &LocalTag::new(TAG), 1).print(Some(&via))
 }
 
 impl DryRun {

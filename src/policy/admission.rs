@@ -6,12 +6,15 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use compact_str::format_compact;
 
+use crate::call::leg::timer::too_short;
+use crate::call::out::line;
 use crate::call::rules::CallTimes;
 use crate::call::rules::Carried;
 use crate::call::rules::Plan;
 use crate::call::rules::PlannedTarget;
 use crate::call::rules::Refusal;
 use crate::call::rules::Rules;
+use crate::call::rules::SessionTimes;
 use crate::call::rules::SignalTimes;
 use crate::call::rules::Situation;
 use crate::call::rules::Transport;
@@ -57,6 +60,7 @@ pub fn admit(config: &Arc<Config>, invite: &Message, situation: &Situation<'_>) 
 
 fn plan(config: &Arc<Config>, invite: &Message, situation: &Situation<'_>) -> Result<Plan, Refusal> {
     check_limits(config, situation)?;
+    check_session_timer(config, invite)?;
     let callee_number = callee_number(config, invite)?;
     let mut warnings = Vec::new();
     let found = find_contact(config, invite, &mut warnings);
@@ -288,10 +292,22 @@ fn is_quoted_string(text: &[u8]) -> bool {
     !escaped
 }
 
+fn session_times(config: &Config) -> SessionTimes {
+    SessionTimes { expires: config.sip.session_expires, min_se: config.sip.min_se }
+}
+
+/// RFC 4028 §9: "the UAS MAY reject the INVITE request with a 422 (Session Interval Too Small) response"; it "MUST include a Min-SE".
+fn check_session_timer(config: &Config, invite: &Message) -> Result<(), Refusal> {
+    let Some(min_se) = too_short(session_times(config), invite) else { return Ok(()) };
+    let why = format!("Session-Expires below min_se {min_se} s");
+    Err(refusal(config, 422, "", why, vec![line("Min-SE", min_se.to_string())]))
+}
+
 fn rules(config: &Arc<Config>, invite: &Message, words: CallWords, situation: &Situation<'_>) -> Rules {
     let policy = FixedPolicy::new(config, invite, words, situation.our_host_caller, situation.our_host);
     Rules {
         times: CallTimes {
+            session: session_times(config),
             ring_timeout: config.sip.ring_timeout,
             first_response: config.synthflow.first_response,
             max_call_duration: config.sip.max_call_duration,

@@ -57,6 +57,8 @@ pub fn test_config() -> Config {
             t1: Duration::from_millis(500),
             ring_timeout: Duration::from_secs(60),
             max_call_duration: Duration::from_secs(4 * 3600),
+            session_expires: Duration::from_secs(1800),
+            min_se: Duration::from_secs(90),
         },
         media: Media {
             bind: Vec::new(),

@@ -88,6 +88,8 @@ struct Party {
     requests: Vec<Message>,
     /// What this end sent last, for repetitions.
     sent: Option<Bytes>,
+    /// Its last answer to an INVITE.
+    answered: Option<Bytes>,
     invite: Option<Message>,
 }
 
@@ -202,6 +204,7 @@ impl Ladder {
             branch: 0,
             requests: Vec::new(),
             sent: None,
+            answered: None,
             invite: None,
         };
         let mut ladder = Ladder {
@@ -392,6 +395,14 @@ impl Ladder {
             Seen::Message { message, .. } => Some(message),
             Seen::Signal { .. } => None,
         }
+    }
+
+    /// Claims a message of this method that went there, if there is one.
+    pub fn take_if(&mut self, to: &str, method: &str) -> bool {
+        let to: SocketAddr = to.parse().unwrap();
+        let fits = |s: &Seen| matches!(s, Seen::Message { to: t, message, .. } if *t == to && method.fits(message));
+        let at = self.seen.iter().position(|(_, s)| fits(s));
+        at.map(|at| self.seen.remove(at)).is_some()
     }
 
     fn bytes(&mut self, flow: Flow, remote: SocketAddr, bytes: Bytes) {
@@ -768,6 +779,12 @@ impl End<'_> {
         {
             self.party().invite = Some(message);
         }
+        if let Ok(message) = Message::parse(bytes.clone())
+            && message.status() >= 200
+            && message.method().as_str() == "INVITE"
+        {
+            self.party().answered = Some(bytes.clone());
+        }
         self.party().sent = Some(bytes.clone());
         let line = self::text(&bytes).lines().next().unwrap_or_default().to_owned();
         let who = self.who;
@@ -784,6 +801,28 @@ impl End<'_> {
         let (flow, addr) = (self.party().flow, self.party().addr);
         self.ladder.story("    (repeated)");
         self.ladder.bytes(flow, addr, bytes);
+    }
+
+    /// The last final answer of this status once more.
+    pub fn repeats_sent(&mut self, status: u16) {
+        let bytes = self.party().answered.clone().expect("an answer was sent");
+        assert_eq!(Message::parse(bytes.clone()).unwrap().status(), status);
+        let (flow, addr) = (self.party().flow, self.party().addr);
+        self.ladder.bytes(flow, addr, bytes);
+    }
+
+    /// The request of this method that this end sent last.
+    pub fn sent_request(&mut self, method: &str) -> Message {
+        let message = Message::parse(self.party().sent.clone().expect("something was sent")).unwrap();
+        assert_eq!(message.method().as_str(), method);
+        message
+    }
+
+    /// CANCEL of the INVITE that this end sent last.
+    pub fn cancels_last(&mut self) {
+        let invite = self.sent_invite();
+        let cancel = backchannel::transaction::cancel_for(&invite.raw().clone());
+        self.sends_text(text(&cancel));
     }
 
     pub fn acks(&mut self) {
@@ -900,6 +939,17 @@ impl End<'_> {
         let to = text(request.value(Name::To).unwrap());
         let to = if to.contains(";tag=") { to } else { format!("{to};tag=calleetag") };
         self.respond(&request, status, &to, "", "");
+    }
+
+    /// Answers the last request of this method, with a description.
+    pub fn answers_request(&mut self, method: &str, status: u16, headers: &str, body: &str) {
+        let request = self.request(method);
+        let to = text(request.value(Name::To).unwrap());
+        self.respond(&request, status, &to, headers, body);
+    }
+
+    pub fn answers_with_headers(&mut self, method: &str, status: u16, headers: &str) {
+        self.answers_request(method, status, headers, "");
     }
 
     /// Answers an INVITE that another address got.

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use backchannel::call::anchor::MediaEvent;
-use backchannel::call::anchor::MediaOrder;
 use backchannel::ids::Side;
 use backchannel::wire::message::Message;
 use backchannel::wire::message::Name;
-use backchannel::wire::sdp::Sdp;
 
 use crate::dsl::Ladder;
 use crate::dsl::US;
@@ -21,10 +19,6 @@ fn reason(message: &Message) -> String {
 
 fn body(message: &Message) -> String {
     String::from_utf8_lossy(&message.body()).into_owned()
-}
-
-fn port(message: &Message) -> u16 {
-    Sdp::parse(message.body()).unwrap().rtp().unwrap().port()
 }
 
 fn end(l: &mut Ladder) {
@@ -119,115 +113,6 @@ fn a_first_offer_on_hold_is_no_late_offer() {
     l.caller().gets(200);
     l.caller().acks();
     end(&mut l);
-}
-
-#[test]
-fn both_sides_may_hold_and_resume_and_keep_our_port() {
-    for method in ["INVITE", "UPDATE"] {
-        let mut l = Ladder::answered();
-        let ours = [port(&first_answer(&l, Side::Caller)), port(&first_answer(&l, Side::Callee))];
-        for (n, side) in [Side::Caller, Side::Callee].into_iter().enumerate() {
-            for (asked, answered) in [("a=sendonly", "a=recvonly"), ("a=sendrecv", "a=sendrecv"), ("a=inactive", "a=inactive")] {
-                let ip = if side == Side::Caller { "198.51.100.1" } else { "203.0.113.2" };
-                let sdp = format!("{}{asked}\r\n", offer(ip, 20_000));
-                let mut end = if side == Side::Caller { l.caller() } else { l.callee() };
-                end.sends_body(method, "", SDP, &sdp);
-                if method == "INVITE" {
-                    end.gets(100);
-                }
-                let ok = end.gets(200);
-                assert!(body(&ok).contains(answered), "{}", body(&ok));
-                assert_eq!(port(&ok), ours[n], "product.md §2: a leg's port never changes in a call");
-                assert!(ok.contact().is_some(), "RFC 3261 §12.2.2: a target refresh's 2xx has a Contact");
-                if method == "INVITE" {
-                    end.acks();
-                }
-            }
-        }
-        l.nothing_happens(Duration::from_secs(40));
-        end(&mut l);
-    }
-}
-
-/// The description that the core sent to this side first.
-fn first_answer(l: &Ladder, side: Side) -> Message {
-    l.described(side)
-}
-
-#[test]
-fn an_update_without_sdp_is_a_plain_200() {
-    let mut l = Ladder::answered();
-    l.caller().sends("UPDATE");
-    assert!(l.caller().gets(200).body().is_empty());
-    l.callee().sends("UPDATE");
-    assert!(l.callee().gets(200).body().is_empty());
-    end(&mut l);
-}
-
-#[test]
-fn a_reinvite_without_sdp_gets_our_offer_and_its_ack_the_answer() {
-    let mut l = Ladder::answered();
-    l.callee().sends("INVITE");
-    l.callee().gets(100);
-    // RFC 3261 §14.2: "the UAS […] SHOULD include an offer".
-    assert!(body(&l.callee().gets(200)).contains(US));
-    l.callee().acks_with(&offer("203.0.113.2", 31_000));
-    let aimed =
-        l.orders.iter().any(|(side, o)| *side == Side::Callee && matches!(o, MediaOrder::Aim { peer: Some(p) } if p.rtp.port() == 31_000));
-    assert!(aimed);
-    end(&mut l);
-}
-
-#[test]
-fn the_200_to_a_reinvite_is_repeated_until_its_ack_and_then_the_leg_is_ended() {
-    let mut l = Ladder::answered();
-    l.caller().sends_body("INVITE", "", SDP, &offer("198.51.100.1", 20_000));
-    l.caller().gets(100);
-    for _ in 0..11 {
-        l.caller().gets(200);
-    }
-    // RFC 3261 §14.2, §13.3.1.4: no ACK for 64*T1.
-    l.caller().gets("BYE");
-    l.callee().gets("BYE");
-    l.caller().answers_to("BYE", 200);
-    l.callee().answers_to("BYE", 200);
-    l.all_is_over();
-}
-
-#[test]
-fn a_reinvite_without_the_codec_in_use_gets_488_and_nothing_changes() {
-    let mut l = Ladder::answered();
-    let only_pcma = offer("198.51.100.1", 20_000).replace("RTP/AVP 0 8 101", "RTP/AVP 8 101");
-    l.caller().contact("<sip:moved@198.51.100.1:5070>");
-    l.caller().sends_body("INVITE", "", SDP, &only_pcma);
-    l.caller().gets(100);
-    // RFC 3261 §14.2: "the UAS […] MUST NOT […] change" the session when it refuses; packets cross this box unchanged.
-    l.caller().gets(488);
-    l.caller().acks_refusal();
-    l.callee().sends("BYE");
-    l.callee().gets(200);
-    let bye = l.caller().gets("BYE");
-    assert_eq!(bye.uri(), b"sip:trunk@198.51.100.1:5060", "a refused re-INVITE refreshes no target");
-    l.caller().answers_to("BYE", 200);
-    l.all_is_over();
-}
-
-#[test]
-fn a_new_contact_in_a_reinvite_is_where_the_next_request_goes() {
-    let mut l = Ladder::answered();
-    l.caller().contact("<sip:moved@198.51.100.1:5070?X-Other=1>");
-    l.caller().sends_body("INVITE", "", SDP, &offer("198.51.100.1", 20_000));
-    l.caller().gets(100);
-    l.caller().gets(200);
-    l.caller().acks();
-    l.callee().sends("BYE");
-    l.callee().gets(200);
-    l.caller().moves("198.51.100.1:5070");
-    let bye = l.caller().gets("BYE");
-    // RFC 3261 §19.1.1, table 1: no headers in a Request-URI.
-    assert_eq!(bye.uri(), b"sip:moved@198.51.100.1:5070");
-    l.caller().answers_to("BYE", 200);
-    l.all_is_over();
 }
 
 #[test]

@@ -492,7 +492,25 @@ impl World {
                 _ => self.responds(agent, tx, 200, "x", None),
             },
             _ if self.dice.chance(5) => {}
+            "INVITE" | "UPDATE" => self.is_asked(agent, tx, request),
             _ => self.responds(agent, tx, 200, "x", None),
+        }
+    }
+
+    /// A change of the session: mostly taken, with an answer or an offer.
+    fn is_asked(&mut self, agent: usize, tx: TxId, request: &Message) {
+        let version = self.serial();
+        let due = request.method().as_str() == "INVITE" || !request.body().is_empty();
+        let host = self.agents[agent].addr.ip().to_string();
+        if request.method().as_str() == "INVITE" && self.dice.chance(30) {
+            self.responds(agent, tx, 100, "", None);
+        }
+        match self.dice.below(20) {
+            0 => self.responds(agent, tx, 491, "x", None),
+            1 => self.responds(agent, tx, 488, "x", None),
+            2 => self.responds(agent, tx, 481, "x", None),
+            3 => self.responds(agent, tx, 200, "x", None),
+            _ => self.responds(agent, tx, 200, "x", due.then(|| sdp(&host, version))),
         }
     }
 
@@ -666,7 +684,8 @@ impl World {
         let mut draft = Draft::response(&server.request, source, status, "", (status > 100).then_some(&tag));
         let transport = if matches!(server.flow, Flow::Stream(_)) { ";transport=tcp" } else { "" };
         // One call in twenty names a host that must be asked for, one in forty one that nobody knows; the same each time.
-        let host = match (server.request.method().as_str(), tx % 40) {
+        let quirk = if self.agents[agent].calls { 2 } else { tx % 40 };
+        let host = match (server.request.method().as_str(), quirk) {
             ("INVITE", 0 | 20) if !self.habits.race => "media7.synthflow.example:5080".to_owned(),
             ("INVITE", 1) if !self.habits.race => "never.synthflow.example:5080".to_owned(),
             _ => self.agents[agent].addr.to_string(),

@@ -99,7 +99,11 @@ impl Leg {
         // RFC 3261 §8.1.3.5: a request that is tried again keeps Call-ID, From and To, its CSeq is one higher.
         self.local_seq += 1;
         let tx = cx.client_tx();
-        let print = |headers: &[Carried]| invitation.draft(&hop, headers, &self.call_id, &self.local_tag, self.local_seq);
+        let asks = self.session.asks();
+        let print = |headers: &[Carried]| {
+            let headers = [&asks[..], headers].concat();
+            invitation.draft(&hop, &headers, &self.call_id, &self.local_tag, self.local_seq)
+        };
         let draft = print(&invitation.headers);
         let slim = invitation.udp_headers.as_ref().map(|headers| Box::new(print(headers)));
         let bytes = draft.size();
@@ -137,6 +141,7 @@ impl Leg {
                 self.on_bye_done(tx);
                 None
             }
+            Use::Reinvite | Use::Update => self.on_renegotiation_response(tx, used, response, carried, cx),
             Use::Bye | Use::Passed(_) => None,
         }
     }
@@ -201,10 +206,19 @@ impl Leg {
                 let invite = Message::parse(request.clone()).ok()?;
                 let dialog = Dialog::uac(&invite, response)?;
                 let tag = dialog.remote_tag().clone();
+                self.learn(response);
+                self.session.on_answer(response, cx.now);
                 self.dialog = Some(dialog);
                 self.confirmed(cx);
                 self.usage = Usage::Answering { tx };
                 Some(LegEvent::Answered { status, reason, tag, session: session(response), carried })
+            }
+            // RFC 4028 §7.3: the same request with a larger interval, its CSeq one higher.
+            422 if self.session.on_too_small(response) => {
+                if let Usage::Calling { hop, .. } = self.usage {
+                    self.dial_hop(hop, cx);
+                }
+                None
             }
             _ => {
                 let why = format!("{status} {reason}");
@@ -225,6 +239,7 @@ impl Leg {
                 self.on_bye_lost(tx, status, cx);
                 None
             }
+            (Use::Reinvite | Use::Update, _) => self.on_renegotiation_unanswered(tx, status, why, cx),
             // Nothing that the peer said: and a 408 would end the other dialog (RFC 3261 §12.2.1.2).
             (Use::Passed(back), _) => Some(LegEvent::PassedBack { tx: back, status: 500, reason: "No Answer From The Other Leg".into() }),
             _ => None,
