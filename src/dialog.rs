@@ -127,6 +127,11 @@ impl Dialog {
         self.draft(Method::ACK, number)
     }
 
+    /// The confirmed form of an early dialog: its requests go on counting (RFC 3261 §12.2.1.1).
+    pub fn follows(&mut self, early: &Dialog) {
+        self.local_seq = self.local_seq.max(early.local_seq);
+    }
+
     /// CSeq number of our last request.
     pub fn local_seq(&self) -> u32 {
         self.local_seq

@@ -402,7 +402,7 @@ impl B2bua {
                     match used {
                         Use::Invite | Use::Reinvite => entry.invites_out[at(side)] = Some(tx),
                         Use::Bye => entry.partings[at(side)] = None,
-                        Use::Notify | Use::Update | Use::Passed(_) => {}
+                        Use::Notify | Use::Update | Use::Prack | Use::Passed(_) => {}
                     }
                 }
                 self.request(Outgoing { tx, draft, slim, owner }, &to, now);

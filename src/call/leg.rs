@@ -2,6 +2,7 @@
 //! call never sees a message, only these words.
 
 mod refers;
+mod reliable;
 mod renegotiation;
 pub mod timer;
 mod uac;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 pub use crate::call::leg::refers::REFERRALS_MAX;
+use crate::call::leg::reliable::Early;
 use crate::call::leg::renegotiation::Asking;
 use crate::call::leg::timer::SessionTimer;
 pub use crate::call::leg::uac::Invitation;
@@ -217,6 +219,8 @@ pub struct Leg {
     asking: Option<Asking>,
     takes_update: bool,
     session: SessionTimer,
+    /// Of our first INVITE, those with reliable answers.
+    early: Vec<Early>,
     referrals: Vec<Referral>,
     referred_before: bool,
 }
@@ -253,6 +257,7 @@ impl Leg {
             asking: None,
             takes_update: false,
             session: SessionTimer::new(side, session),
+            early: Vec::new(),
             referrals: Vec::new(),
             referred_before: false,
         };
@@ -281,6 +286,7 @@ impl Leg {
             asking: None,
             takes_update: false,
             session: SessionTimer::new(side, times.session),
+            early: Vec::new(),
             referrals: Vec::new(),
             referred_before: false,
         })
@@ -503,6 +509,11 @@ impl Leg {
             Method::Known(rsip::Method::Bye) if early => Some(LegEvent::HungUp { tx, message: Box::new(request.clone()) }),
             // RFC 3261 §14.2: a second INVITE before the final response to the first.
             Method::Known(rsip::Method::Invite) if early => {
+                cx.respond(tx, Reply::new(500).header("Retry-After", "5"));
+                None
+            }
+            // RFC 3311 §5.2: not now. The early dialog is there.
+            Method::Known(rsip::Method::Update) if matches!(self.usage, Usage::Calling { .. }) => {
                 cx.respond(tx, Reply::new(500).header("Retry-After", "5"));
                 None
             }

@@ -72,6 +72,8 @@ pub enum Use {
     Reinvite,
     /// RFC 3311.
     Update,
+    /// RFC 3262.
+    Prack,
     /// A request of the other leg that was passed on: its response goes back there.
     Passed(ServerTxId),
 }

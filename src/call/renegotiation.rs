@@ -23,7 +23,7 @@ use crate::wire::sdp::Sdp;
 
 /// RFC 3261 §14.2: "a Retry-After header field with a randomly chosen value of between 0 and 10 seconds."
 const RETRY_AFTER_SECONDS_MAX: u64 = 10;
-/// An UPDATE that became a re-INVITE must be answered before its sender's timer F (RFC 3311 §5.2: "promptly").
+/// An UPDATE that became a re-INVITE must be answered before its sender's timer F (RFC 3311 §5.2: at once).
 const UPDATE_WAIT: Duration = Duration::from_secs(20);
 
 /// What the side that asked still wants.

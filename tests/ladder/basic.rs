@@ -39,7 +39,7 @@ fn the_new_invite_is_ours_alone() {
     assert_eq!(invite.named("X-EI").collect::<Vec<_>>(), [b"E.48812;"]);
     assert!(text.contains("\r\nX-Customer-Tier: gold\r\n"));
     assert!(text.contains(&format!("c=IN IP4 {US}\r\n")), "{text}");
-    assert!(text.contains("o=- "), "{text}");
+    assert!(text.contains("o=backchannel "), "{text}");
     assert_ne!(invite.call_id().unwrap(), "caller-1@198.51.100.1:5060");
     l.callee().answers(486);
     l.callee().gets("ACK");

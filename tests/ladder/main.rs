@@ -12,6 +12,7 @@ mod escalation;
 mod failover;
 mod handover;
 mod refusals;
+mod reliable;
 mod renegotiation;
 mod routes;
 mod session;

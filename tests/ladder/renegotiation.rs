@@ -111,7 +111,7 @@ fn hold_and_resume_cross_from_either_side_and_no_port_moves() {
 
 #[test]
 fn the_old_hold_stops_our_packets_and_resume_brings_them_back() {
-    // RFC 3264 §8.4: "the connection address […] set to 0.0.0.0".
+    // RFC 3264 §8.4: hold as RFC 2543 had it, with the connection address 0.0.0.0.
     let mut l = Ladder::answered();
     for (sdp, answer, aim) in [
         (offer(ip(Side::Caller), 20_000).replace("c=IN IP4 198.51.100.1", "c=IN IP4 0.0.0.0"), "a=inactive", None),
@@ -172,7 +172,7 @@ fn a_change_without_a_codec_of_ours_gets_488_and_the_other_side_hears_nothing() 
     let strange = offer("198.51.100.1", 20_000).replace("RTP/AVP 0 8 101", "RTP/AVP 18");
     l.caller().sends_body("INVITE", "", SDP, &strange);
     l.caller().gets(100);
-    // RFC 3261 §14.2: "the UAS […] MUST […] return a 488 (Not Acceptable Here)".
+    // RFC 3261 §14.2: a new description that is not acceptable is rejected with 488.
     l.caller().gets(488);
     l.caller().acks_refusal();
     end(&mut l);
@@ -244,7 +244,7 @@ fn both_targets_are_refreshed_by_a_change_that_is_taken() {
 
 #[test]
 fn an_update_becomes_a_reinvite_where_update_is_not_allowed() {
-    // RFC 3311 §4: "the Allow header field […] informs the other party of its ability to receive an UPDATE".
+    // RFC 3311 §4: Allow says who can receive an UPDATE.
     let mut l = Ladder::answered();
     l.caller().sends_body("UPDATE", "", SDP, &format!("{}a=sendonly\r\n", offer("198.51.100.1", 20_000)));
     l.callee().gets("INVITE");

@@ -73,8 +73,7 @@ fn who_refreshes_is_as_table_2_says() {
     ] {
         let (mut l, ok) = answered(asked, "");
         assert_eq!(header(&ok, Name::SessionExpires), answered_with, "{asked}");
-        // RFC 4028 §9: "If the refresher parameter […] is set to 'uac', the UAS MUST place a Require header field […] with the value
-        // 'timer' into the response".
+        // RFC 4028 §9: with refresher=uac the 2xx has Require: timer.
         assert_eq!(ok.lists(Name::Require, "timer"), require, "{asked}");
         end(&mut l);
     }
@@ -105,8 +104,7 @@ fn a_422_of_synthflow_is_obeyed_with_the_next_cseq() {
     l.callee().answers_with(422, "calleetag", "Min-SE: 3600\r\n", "");
     l.callee().gets("ACK");
     let second = l.callee().gets("INVITE");
-    // RFC 4028 §7.3: "The new request […] SHOULD have the same value of the Call-ID, To, and From of the previous request. The CSeq
-    // should contain a new sequence number that is one higher than the previous."
+    // RFC 4028 §7.3, RFC 3261 §8.1.3.5: the same Call-ID, To and From, the CSeq one higher.
     assert_eq!((first.call_id(), first.value(Name::From)), (second.call_id(), second.value(Name::From)));
     assert_eq!(second.cseq().unwrap().number, first.cseq().unwrap().number + 1);
     assert_eq!((header(&second, Name::SessionExpires), header(&second, Name::MinSe)), ("3600".into(), "3600".into()));
@@ -124,7 +122,7 @@ fn synthflows_session_is_refreshed_at_half_time_by_reinvite_or_update() {
         let (mut l, _) = answered("", &format!("{allow}Require: timer\r\nSession-Expires: 200;refresher=uac\r\n"));
         let last = l.callee().request("INVITE").body();
         for round in 1..4 {
-            // RFC 4028 §7.2: "the refresher […] It is RECOMMENDED that this refresh be sent once half the session interval has elapsed."
+            // RFC 4028 §10: a refresh is recommended at half of the session interval.
             l.nothing_happens(Duration::from_secs(99));
             let request = l.callee().gets(method);
             assert_eq!(l.now(), Duration::from_secs(100 * round));
@@ -157,7 +155,7 @@ fn a_refresh_that_is_refused_is_tried_again_and_one_that_finds_nobody_ends_the_c
     let request = l.callee().gets("UPDATE");
     assert_eq!(header(&request, Name::SessionExpires), "400;refresher=uac");
     l.callee().answers_to("UPDATE", 481);
-    // RFC 4028 §10: "If the response […] is a 481 […] or 408 […], the UAC SHOULD terminate the session".
+    // RFC 4028 §10: a 481 or 408 to a refresh ends the session.
     l.caller().gets("BYE");
     l.caller().answers_to("BYE", 200);
     l.all_is_over();

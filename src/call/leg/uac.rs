@@ -79,6 +79,8 @@ impl Invitation {
             draft.put(std::str::from_utf8(&h.name).unwrap_or("X-Unreadable"), &h.value);
         }
         if let Some(body) = &self.body {
+            // RFC 3262 §5: without an offer of ours a reliable answer would have one, and its PRACK would wait for CXone's.
+            draft.put("Supported", "100rel");
             draft.body("application/sdp", body.clone());
         }
         draft
@@ -98,6 +100,7 @@ impl Leg {
         self.face = hop.face.clone();
         // RFC 3261 §8.1.3.5: a request that is tried again keeps Call-ID, From and To, its CSeq is one higher.
         self.local_seq += 1;
+        self.early.clear();
         let tx = cx.client_tx();
         let asks = self.session.asks();
         let print = |headers: &[Carried]| {
@@ -142,7 +145,7 @@ impl Leg {
                 None
             }
             Use::Reinvite | Use::Update => self.on_renegotiation_response(tx, used, response, carried, cx),
-            Use::Bye | Use::Passed(_) => None,
+            Use::Bye | Use::Passed(_) | Use::Prack => None,
         }
     }
 
@@ -198,14 +201,19 @@ impl Leg {
         let reason = CompactString::from_utf8_lossy(response.reason());
         match status {
             100 => None,
+            101..=199 if !self.acknowledge_early(response, request, cx) => None,
             101..=199 => {
                 let tag = response.to_tag().map(RemoteTag::new);
                 Some(LegEvent::Progress { status, reason, tag, session: session(response), carried })
             }
             200..=299 => {
                 let invite = Message::parse(request.clone()).ok()?;
-                let dialog = Dialog::uac(&invite, response)?;
+                let mut dialog = Dialog::uac(&invite, response)?;
                 let tag = dialog.remote_tag().clone();
+                if let Some(early) = self.early.iter().find(|e| *e.dialog.remote_tag() == tag) {
+                    dialog.follows(&early.dialog);
+                }
+                self.early.clear();
                 self.learn(response);
                 self.session.on_answer(response, cx.now);
                 self.dialog = Some(dialog);

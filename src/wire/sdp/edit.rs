@@ -240,7 +240,7 @@ impl Pen {
     }
 
     fn origin(&mut self, Origin { session_id, version }: Origin, ip: IpAddr) {
-        self.text(format_args!("o=- {session_id} {version} IN {} {ip}", family(ip)));
+        self.text(format_args!("o=backchannel {session_id} {version} IN {} {ip}", family(ip)));
     }
 
     fn connection(&mut self, ip: IpAddr) {

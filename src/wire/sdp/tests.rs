@@ -47,7 +47,7 @@ a=sendrecv
 fn only_what_must_change_changes() {
     let out = text(sdp(OFFER).rewrite(OURS, ORIGIN, &[]));
     let want = OFFER
-        .replace("o=cxone 2890844526 2890842807 IN IP4 10.1.2.3", "o=- 77 3 IN IP4 203.0.113.10")
+        .replace("o=cxone 2890844526 2890842807 IN IP4 10.1.2.3", "o=backchannel 77 3 IN IP4 203.0.113.10")
         .replace("c=IN IP4 10.1.2.3", "c=IN IP4 203.0.113.10")
         .replace("m=audio 4000", "m=audio 10000")
         .replace("a=rtcp:4005 IN IP4 10.1.2.4", "a=rtcp:10001 IN IP4 203.0.113.10");
@@ -193,7 +193,7 @@ fn ipv6_names_and_groups_in_c_lines() {
     assert_eq!(s("IN IP6 ::").direction(), Direction::Inactive);
     let ours = OurMedia { ip: "2001:db8::10".parse().unwrap(), ..OURS };
     let out = text(s("IN IP4 media.example.com").rewrite(ours, ORIGIN, &[]));
-    assert!(out.contains("o=- 77 3 IN IP6 2001:db8::10\n") && out.contains("c=IN IP6 2001:db8::10\n"), "{out}");
+    assert!(out.contains("o=backchannel 77 3 IN IP6 2001:db8::10\n") && out.contains("c=IN IP6 2001:db8::10\n"), "{out}");
     assert!(!out.contains("example"));
 }
 
