@@ -117,6 +117,19 @@ number_id! {
 /// Connections that the core dials carry this bit, accepted ones do not: both sides mint without asking each other.
 pub const CONN_DIALLED: u64 = 1 << 63;
 
+/// Connections over TLS carry this bit: what a connection speaks never changes, and outlives it in what must be sent anew.
+pub const CONN_TLS: u64 = 1 << 62;
+
+impl ConnId {
+    pub fn is_dialled(self) -> bool {
+        self.0 & CONN_DIALLED != 0
+    }
+
+    pub fn is_tls(self) -> bool {
+        self.0 & CONN_TLS != 0
+    }
+}
+
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// The longest text that is minted.
 const TEXT_BYTES_MAX: usize = 24;
@@ -159,10 +172,10 @@ impl Minter {
         SignalId(self.text(CROCKFORD, 15))
     }
 
-    /// A number that no other id of this core has; the shard is in the top eight bits.
+    /// A number that no other id of this core has; the shard is in the top eight bits, of which a connection uses the upper two.
     pub fn number(&mut self) -> u64 {
         self.next += 1;
-        (u64::from(self.shard) << 56 | self.next) & !CONN_DIALLED
+        (u64::from(self.shard) << 56 | self.next) & !(CONN_DIALLED | CONN_TLS)
     }
 
     /// Uniform in `0..below`; 0 when `below` is 0.

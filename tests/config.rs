@@ -105,7 +105,17 @@ fn a_missing_file_and_a_wrong_usage_end_with_exit_code_2() {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for args in [&["serve"][..], &["demo"], &["check"], &["mock"], &["mock", "cxone"], &["mock", "synthflow"], &["headers"], &[]] {
+    for args in [
+        &["serve"][..],
+        &["demo"],
+        &["check"],
+        &["mock"],
+        &["mock", "cxone"],
+        &["mock", "synthflow"],
+        &["headers"],
+        &["tls-selfsigned"],
+        &[],
+    ] {
         let output = backchannel(&[args, &["--help"]].concat());
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(0), "{args:?}");

@@ -144,7 +144,7 @@ impl World {
             }
             Action::Record { record, .. } => inputs.push(Input::Recorded { up_to: record }),
             Action::Report(event) => assert!(event.fact.level() != Level::Error, "{event:?}"),
-            Action::Dial { conn, target } => {
+            Action::Dial { conn, target, .. } => {
                 let local = "192.0.2.9:40000".parse().unwrap();
                 inputs.push(Input::FlowUp { conn, local, remote: target.addr, dialled: true });
             }

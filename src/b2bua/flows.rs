@@ -10,6 +10,7 @@ use compact_str::CompactString;
 use crate::b2bua::Map;
 use crate::b2bua::io::Flow;
 use crate::call::out::Face;
+use crate::call::rules::Target;
 use crate::call::rules::Transport;
 use crate::config::Config;
 use crate::ids::ConnId;
@@ -17,7 +18,7 @@ use crate::ids::ListenerId;
 use crate::ids::Side;
 use crate::wire::uri::print_host;
 
-/// Peers whose view of us is remembered; beyond them all are forgotten and learnt anew.
+/// Peers whose view of us, or whose name, is remembered; beyond them all are forgotten and learnt anew.
 const LOCALS_MAX: usize = 4_096;
 
 /// A stream, as the core knows it.
@@ -34,7 +35,9 @@ pub struct Flows {
     listeners: Vec<(Transport, SocketAddr)>,
     conns: Map<ConnId, Conn>,
     /// The connection that requests to this address re-use (RFC 3261 §18.1.1): the one dialled, or accepted, last.
-    by_remote: Map<SocketAddr, ConnId>,
+    by_remote: Map<(Transport, SocketAddr), ConnId>,
+    /// Names that resolved to an address for TLS: what its certificate must say.
+    names: Map<SocketAddr, CompactString>,
     /// Which address of ours a peer sees.
     locals: Map<IpAddr, IpAddr>,
 }
@@ -45,6 +48,7 @@ impl Flows {
             listeners: config.sip.listen.iter().map(|l| (l.transport, l.addr)).collect(),
             conns: Map::with_hasher(hasher.clone()),
             by_remote: Map::with_hasher(hasher.clone()),
+            names: Map::with_hasher(hasher.clone()),
             locals: Map::with_hasher(hasher),
         }
     }
@@ -57,19 +61,22 @@ impl Flows {
 
     pub fn up(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr) {
         self.conns.insert(conn, Conn { remote, local: Some(local) });
-        self.by_remote.insert(remote, conn);
+        // Who opened a TLS connection has not shown whose it is: only its own dialogs use it (RFC 5922 §7.5, RFC 5923 §9.1).
+        if conn.is_dialled() || !conn.is_tls() {
+            self.by_remote.insert((transport_of(conn), remote), conn);
+        }
     }
 
     pub fn dialling(&mut self, conn: ConnId, remote: SocketAddr) {
         self.conns.insert(conn, Conn { remote, local: None });
-        self.by_remote.insert(remote, conn);
+        self.by_remote.insert((transport_of(conn), remote), conn);
     }
 
     pub fn lost(&mut self, conn: ConnId) {
         if let Some(gone) = self.conns.remove(&conn)
-            && self.by_remote.get(&gone.remote) == Some(&conn)
+            && self.by_remote.get(&(transport_of(conn), gone.remote)) == Some(&conn)
         {
-            self.by_remote.remove(&gone.remote);
+            self.by_remote.remove(&(transport_of(conn), gone.remote));
         }
     }
 
@@ -77,8 +84,20 @@ impl Flows {
         self.conns.get(&conn)
     }
 
-    pub fn to(&self, remote: SocketAddr) -> Option<ConnId> {
-        self.by_remote.get(&remote).copied()
+    pub fn to(&self, target: Target) -> Option<ConnId> {
+        self.by_remote.get(&(target.transport, target.addr)).copied()
+    }
+
+    /// This name led to this address: a connection over TLS must be able to show it.
+    pub fn named(&mut self, addr: SocketAddr, name: CompactString) {
+        if self.names.len() >= LOCALS_MAX && !self.names.contains_key(&addr) {
+            self.names.clear();
+        }
+        self.names.insert(addr, name);
+    }
+
+    pub fn name_of(&self, addr: SocketAddr) -> Option<&CompactString> {
+        self.names.get(&addr)
     }
 
     /// The UDP listener that can reach this address; the one it was heard on is better known to the caller.
@@ -90,7 +109,7 @@ impl Flows {
     pub fn transport(&self, flow: Flow) -> Transport {
         match flow {
             Flow::Udp { .. } => Transport::Udp,
-            Flow::Stream(_) => Transport::Tcp,
+            Flow::Stream(conn) => transport_of(conn),
         }
     }
 
@@ -144,6 +163,10 @@ impl Flows {
         let sip = [side_advertise(config, side), config.sip.advertise.clone()].concat();
         advertised(&config.media.advertise, &sip, own)
     }
+}
+
+fn transport_of(conn: ConnId) -> Transport {
+    if conn.is_tls() { Transport::Tls } else { Transport::Tcp }
 }
 
 fn side_advertise(config: &Config, side: Side) -> Vec<IpAddr> {

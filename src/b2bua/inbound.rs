@@ -169,7 +169,7 @@ impl B2bua {
     fn open_server(&mut self, request: &Message, source: Source, key: ServerKey, merge: Option<MergeKey>, now: Time) -> ServerTxId {
         let tx = ServerTxId(self.mint.number());
         let reliable = self.flows.transport(source.flow).is_reliable();
-        let via_addr = via_address(request, source.remote, reliable);
+        let via_addr = via_address(request, source.remote, self.flows.transport(source.flow));
         let flow = match source.flow {
             Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_addr },
             stream => stream,
@@ -373,7 +373,7 @@ impl B2bua {
     fn refuse_with(&mut self, request: &Message, source: Source, reply: Reply, tag: &LocalTag) {
         let draft = draft_reply(request, source.remote, &reply, Some(tag));
         let flow = match source.flow {
-            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote, false) },
+            Flow::Udp { listener, .. } => Flow::Udp { listener, remote: via_address(request, source.remote, Transport::Udp) },
             stream => stream,
         };
         self.actions.push_back(Action::Send { flow, bytes: draft.print(None) });
@@ -411,7 +411,7 @@ impl B2bua {
         if let Flow::Stream(conn) = flow
             && self.flows.conn(conn).is_none()
         {
-            flow = Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: via_addr }));
+            flow = Flow::Stream(self.stream_to(Target { transport: self.flows.transport(flow), addr: via_addr }));
             if let Some(entry) = self.servers.get_mut(&tx) {
                 entry.flow = flow;
             }
@@ -455,10 +455,10 @@ fn draft_reply(request: &Message, remote: SocketAddr, reply: &Reply, tag: Option
 
 /// RFC 3261 §18.2.2, RFC 3581 §4: the source address; its port with `rport`, else the sent-by port. A `maddr` is not followed: it
 /// would let a peer point us at others. A new stream goes to the sent-by port: where the old one came from nobody listens.
-fn via_address(request: &Message, remote: SocketAddr, stream: bool) -> SocketAddr {
+fn via_address(request: &Message, remote: SocketAddr, transport: Transport) -> SocketAddr {
     match request.via() {
-        Ok(via) if !stream && via.params.get("rport").is_some() => remote,
-        Ok(via) => SocketAddr::new(remote.ip(), via.port.unwrap_or(5060)),
+        Ok(via) if transport == Transport::Udp && via.params.get("rport").is_some() => remote,
+        Ok(via) => SocketAddr::new(remote.ip(), via.port.unwrap_or(transport.default_port())),
         Err(_) => remote,
     }
 }

@@ -49,7 +49,7 @@ impl B2bua {
 
     pub(super) fn send_ack(&mut self, invite: ClientTxId, draft: &Draft, target: Target, side: Side, tag: Box<[u8]>, now: Time) {
         let flow = match target.transport {
-            Transport::Tcp => Some(Flow::Stream(self.stream_to(target))),
+            Transport::Tcp | Transport::Tls => Some(Flow::Stream(self.stream_to(target))),
             Transport::Udp => self.flows.udp(target.addr),
         };
         if let Some(flow) = flow {

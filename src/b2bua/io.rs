@@ -176,9 +176,11 @@ pub struct Counts {
 #[derive(Debug)]
 pub enum Action {
     /// Open a stream; what is sent on it before it is up waits in the edge, bounded.
+    /// `name`: whom a TLS peer must prove to be, also its server name.
     Dial {
         conn: ConnId,
         target: Target,
+        name: CompactString,
     },
     Send {
         flow: Flow,

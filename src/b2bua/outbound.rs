@@ -158,7 +158,7 @@ impl B2bua {
         }
         self.authorize_ahead(&mut out, target.addr);
         match target.transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
                 let flow = Flow::Stream(self.stream_to(target));
                 self.start_client(out, flow, Way::Direct, now);
             }

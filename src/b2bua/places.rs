@@ -14,6 +14,7 @@ use crate::call::rules::Target;
 use crate::call::rules::TargetName;
 use crate::call::rules::Transport;
 use crate::ids::CONN_DIALLED;
+use crate::ids::CONN_TLS;
 use crate::ids::ClientTxId;
 use crate::ids::ConnId;
 use crate::ids::QueryId;
@@ -21,6 +22,7 @@ use crate::ids::Side;
 use crate::time::Time;
 use crate::wire::draft::Draft;
 use crate::wire::uri::Host;
+use crate::wire::uri::SipUri;
 use crate::wire::uri::Uri;
 use compact_str::CompactString;
 use std::net::IpAddr;
@@ -50,6 +52,16 @@ pub(super) enum Place {
     Nowhere,
 }
 
+/// RFC 3263 §4.1: `sips:` is TLS, whatever stream its parameter names.
+fn transport_of(uri: &SipUri<'_>) -> Transport {
+    match uri.params.get("transport") {
+        _ if uri.secure => Transport::Tls,
+        Some(t) if t.eq_ignore_ascii_case(b"tls") => Transport::Tls,
+        Some(t) if t.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,
+        _ => Transport::Udp,
+    }
+}
+
 impl B2bua {
     /// Where a URI leads (RFC 3263 §4, without NAPTR and SRV): an address, or a name to resolve.
     pub(super) fn place(&self, to: &Whither) -> Place {
@@ -58,9 +70,8 @@ impl B2bua {
             Whither::Uri(uri) => uri,
         };
         let Some(Uri::Sip(uri)) = Uri::parse(uri) else { return Place::Nowhere };
-        let tcp = uri.params.get("transport").is_some_and(|t| t.eq_ignore_ascii_case(b"tcp"));
-        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-        let port = uri.port.unwrap_or(5060);
+        let transport = transport_of(&uri);
+        let port = uri.port.unwrap_or(transport.default_port());
         match uri.host {
             Host::Ip(ip) => Place::At(Target { transport, addr: SocketAddr::new(ip, port) }),
             Host::Name(name) => match self.targets.get(&TargetName(CompactString::new(name))).and_then(|r| r.first()) {
@@ -92,7 +103,14 @@ impl B2bua {
         let found = result.and_then(|all| all.first().map(|r| r.ip).ok_or_else(|| "name has no address".into()));
         for waiting in asked.waiting {
             match &found {
-                Ok(ip) => self.query_answered(waiting, *ip, now),
+                Ok(ip) => {
+                    if let Query::Request { port, transport: Transport::Tls, .. } | Query::Ack { port, transport: Transport::Tls, .. } =
+                        &waiting
+                    {
+                        self.flows.named(SocketAddr::new(*ip, *port), asked.name.clone());
+                    }
+                    self.query_answered(waiting, *ip, now);
+                }
                 Err(why) => self.query_failed(waiting, why.clone(), now),
             }
         }
@@ -144,7 +162,7 @@ impl B2bua {
     pub(super) fn revived(&mut self, flow: Flow, remote: SocketAddr) -> Flow {
         match flow {
             Flow::Stream(conn) if self.flows.conn(conn).is_none() && remote.port() != 0 => {
-                Flow::Stream(self.stream_to(Target { transport: Transport::Tcp, addr: remote }))
+                Flow::Stream(self.stream_to(Target { transport: self.flows.transport(flow), addr: remote }))
             }
             flow => flow,
         }
@@ -152,13 +170,24 @@ impl B2bua {
 
     /// The connection to this address, dialled when there is none.
     pub(super) fn stream_to(&mut self, target: Target) -> ConnId {
-        if let Some(conn) = self.flows.to(target.addr) {
+        if let Some(conn) = self.flows.to(target) {
             return conn;
         }
-        let conn = ConnId(self.mint.number() | CONN_DIALLED);
+        let tls = if target.transport == Transport::Tls { CONN_TLS } else { 0 };
+        let conn = ConnId(self.mint.number() | CONN_DIALLED | tls);
         self.flows.dialling(conn, target.addr);
-        self.actions.push_back(Action::Dial { conn, target });
+        let name = self.name_at(target.addr);
+        self.actions.push_back(Action::Dial { conn, target, name });
         conn
+    }
+
+    /// Whose certificate a TLS connection to this address must show (RFC 5922 §7.3): the configured target that leads there, the
+    /// name that was looked up, else the address itself.
+    fn name_at(&self, addr: SocketAddr) -> CompactString {
+        let mut configured = self.config.synthflow.targets.iter().filter(|t| t.transport == Transport::Tls && t.port == addr.port());
+        let target = configured.find(|t| self.targets.get(&t.name).is_some_and(|all| all.iter().any(|r| r.ip == addr.ip())));
+        let name = target.map(|t| &t.name.0).or_else(|| self.flows.name_of(addr));
+        name.cloned().unwrap_or_else(|| compact_str::format_compact!("{}", addr.ip()))
     }
 
     pub(super) fn is_up(&self, flow: Flow) -> bool {
@@ -185,5 +214,26 @@ impl B2bua {
     pub(super) fn local_towards(&self, ip: IpAddr) -> IpAddr {
         let known = self.config.synthflow.targets.iter().filter_map(|t| self.targets.get(&t.name)).flatten().find(|r| r.ip == ip);
         known.map(|r| r.local).or_else(|| self.flows.seen(ip)).unwrap_or_else(|| self.flows.own(ip.is_ipv6()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_says_its_transport_and_that_its_port() {
+        for (uri, transport, port) in [
+            ("sip:a@b.example", Transport::Udp, 5060),
+            ("sip:a@b.example;transport=TCP", Transport::Tcp, 5060),
+            ("sip:a@b.example;transport=tls", Transport::Tls, 5061),
+            // RFC 3261 §26.2.2: "the use of "transport=tls" has consequently been deprecated"; with sips, tcp means TLS over TCP.
+            ("sips:a@b.example", Transport::Tls, 5061),
+            ("sips:a@b.example;transport=tcp", Transport::Tls, 5061),
+            ("sip:a@b.example;transport=sctp", Transport::Udp, 5060),
+        ] {
+            let Some(Uri::Sip(parsed)) = Uri::parse(uri.as_bytes()) else { panic!("{uri}") };
+            assert_eq!((transport_of(&parsed), transport_of(&parsed).default_port()), (transport, port), "{uri}");
+        }
     }
 }

@@ -319,76 +319,75 @@ impl Call {
     fn on(&mut self, side: Side, event: Option<LegEvent>, cx: &mut Cx<'_>) {
         use LegEvent as E;
         use State as S;
-        if let Some(event) = event {
-            match (&mut self.state, side, event) {
-                (S::Calling { .. }, Side::Callee, E::Progress { status, reason, tag, session, carried }) => {
-                    let reply = Reply::new(status).reason(reason).headers(carried);
-                    self.progress(reply, tag.as_ref(), session, cx);
-                }
-                (S::Calling { .. }, Side::Callee, E::Answered { status, reason, tag, session, carried }) => {
-                    let reply = Reply::new(status).reason(reason).headers(carried);
-                    self.answered(reply, tag, session, cx);
-                }
-                (S::Calling { .. }, Side::Callee, E::Refused(refusal)) => self.refused(refusal, cx),
-                (S::Calling { .. }, Side::Caller, E::Cancelled { why }) => self.cancelled(why, cx),
-                (S::Calling { .. }, Side::Caller, E::HungUp { tx, .. }) => {
-                    cx.respond(tx, Reply::new(200));
-                    self.cancelled("BYE before the answer".into(), cx);
-                }
-
-                (S::Bridged, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
-                (S::Bridged, Side::Callee, E::HungUp { tx, message }) => self.bot_hung_up(tx, &message, cx),
-                (S::Bridged, Side::Callee, E::Referred { tx, message }) => self.referred(tx, &message, cx),
-                (S::Bridged, Side::Callee, E::Lost { why }) => self.bot_lost(why, cx),
-
-                (S::Escalating(_), Side::Callee, E::HungUp { tx, .. }) => self.bot_left(tx, cx),
-                (S::Escalating(_), Side::Callee, E::Referred { tx, message }) => self.referred_again(tx, &message, cx),
-                (S::Escalating(_), Side::Callee, E::Lost { why }) => self.bot_lost_in_handover(why, cx),
-                (S::Escalating(_), Side::Caller, E::HungUp { tx, message }) => self.contact_hung_up(tx, &message, cx),
-                (S::Escalating(_), Side::Caller, E::Lost { why }) => self.contact_lost(why, cx),
-
-                (S::Signalled { .. }, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
-                (S::Signalled { .. }, Side::Callee, E::HungUp { tx, .. }) => self.bot_left_after_signal(tx, cx),
-                (S::Signalled { .. }, Side::Callee, E::Referred { tx, message }) => self.referred_after_signal(tx, &message, cx),
-                (S::Signalled { .. }, Side::Callee, E::Lost { why }) => self.bot_lost_after_signal(why, cx),
-
-                (S::Bridged | S::Signalled { .. }, _, E::Lost { why }) => self.lost(side, why, cx),
-                (S::Clearing { .. } | S::Over, _, E::HungUp { tx, .. }) => {
-                    cx.respond(tx, Reply::new(200));
-                    self.leg(side).ended();
-                }
-                (_, Side::Caller, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(603)),
-                (_, _, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(481)),
-                (S::Clearing { .. } | S::Over, _, E::Renegotiate { tx, .. }) => cx.respond(tx, Reply::new(481)),
-                (_, _, E::Renegotiate { tx, message, offer, invite, carried }) => {
-                    self.renegotiate(side, Request { tx, message, offer, invite }, &carried, cx);
-                }
-                (_, _, answer @ (E::Renegotiated { .. } | E::RenegotiationRefused { .. })) => {
-                    self.renegotiation_answered(side, answer, cx);
-                }
-                (S::Bridged | S::Escalating(_) | S::Signalled { .. }, _, E::Cancelled { .. }) => self.renegotiation_cancelled(side, cx),
-                (_, _, E::Passed { tx, method, carried, content_type, body }) => {
-                    let passed = self.leg(!side).pass(tx, method, &carried, &content_type, body, cx);
-                    if !passed {
-                        cx.respond(tx, Reply::new(200));
-                    }
-                }
-                (_, _, E::PassedBack { tx, status, reason }) => cx.respond(tx, Reply::new(status).reason(reason)),
-                (S::Clearing { .. } | S::Over, _, E::Acknowledged { .. }) => {}
-                (_, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
-                // A NOTIFY's answer may be what a BYE of ours waits for; `clear` looks. The rest came too late to matter.
-                (
-                    _,
-                    _,
-                    E::Notified
-                    | E::Progress { .. }
-                    | E::Answered { .. }
-                    | E::Refused(_)
-                    | E::Cancelled { .. }
-                    | E::Lost { .. }
-                    | E::HungUp { .. },
-                ) => {}
+        let Some(event) = event else { return self.clear(cx) };
+        match (&mut self.state, side, event) {
+            (S::Calling { .. }, Side::Callee, E::Progress { status, reason, tag, session, carried }) => {
+                let reply = Reply::new(status).reason(reason).headers(carried);
+                self.progress(reply, tag.as_ref(), session, cx);
             }
+            (S::Calling { .. }, Side::Callee, E::Answered { status, reason, tag, session, carried }) => {
+                let reply = Reply::new(status).reason(reason).headers(carried);
+                self.answered(reply, tag, session, cx);
+            }
+            (S::Calling { .. }, Side::Callee, E::Refused(refusal)) => self.refused(refusal, cx),
+            (S::Calling { .. }, Side::Caller, E::Cancelled { why }) => self.cancelled(why, cx),
+            (S::Calling { .. }, Side::Caller, E::HungUp { tx, .. }) => {
+                cx.respond(tx, Reply::new(200));
+                self.cancelled("BYE before the answer".into(), cx);
+            }
+
+            (S::Bridged, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
+            (S::Bridged, Side::Callee, E::HungUp { tx, message }) => self.bot_hung_up(tx, &message, cx),
+            (S::Bridged, Side::Callee, E::Referred { tx, message }) => self.referred(tx, &message, cx),
+            (S::Bridged, Side::Callee, E::Lost { why }) => self.bot_lost(why, cx),
+
+            (S::Escalating(_), Side::Callee, E::HungUp { tx, .. }) => self.bot_left(tx, cx),
+            (S::Escalating(_), Side::Callee, E::Referred { tx, message }) => self.referred_again(tx, &message, cx),
+            (S::Escalating(_), Side::Callee, E::Lost { why }) => self.bot_lost_in_handover(why, cx),
+            (S::Escalating(_), Side::Caller, E::HungUp { tx, message }) => self.contact_hung_up(tx, &message, cx),
+            (S::Escalating(_), Side::Caller, E::Lost { why }) => self.contact_lost(why, cx),
+
+            (S::Signalled { .. }, Side::Caller, E::HungUp { tx, message }) => self.hung_up(Side::Caller, tx, &message, cx),
+            (S::Signalled { .. }, Side::Callee, E::HungUp { tx, .. }) => self.bot_left_after_signal(tx, cx),
+            (S::Signalled { .. }, Side::Callee, E::Referred { tx, message }) => self.referred_after_signal(tx, &message, cx),
+            (S::Signalled { .. }, Side::Callee, E::Lost { why }) => self.bot_lost_after_signal(why, cx),
+
+            (S::Bridged | S::Signalled { .. }, _, E::Lost { why }) => self.lost(side, why, cx),
+            (S::Clearing { .. } | S::Over, _, E::HungUp { tx, .. }) => {
+                cx.respond(tx, Reply::new(200));
+                self.leg(side).ended();
+            }
+            (_, Side::Caller, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(603)),
+            (_, _, E::Referred { tx, .. }) => cx.respond(tx, Reply::new(481)),
+            (S::Clearing { .. } | S::Over, _, E::Renegotiate { tx, .. }) => cx.respond(tx, Reply::new(481)),
+            (_, _, E::Renegotiate { tx, message, offer, invite, carried }) => {
+                self.renegotiate(side, Request { tx, message, offer, invite }, &carried, cx);
+            }
+            (_, _, answer @ (E::Renegotiated { .. } | E::RenegotiationRefused { .. })) => {
+                self.renegotiation_answered(side, answer, cx);
+            }
+            (S::Bridged | S::Escalating(_) | S::Signalled { .. }, _, E::Cancelled { .. }) => self.renegotiation_cancelled(side, cx),
+            (_, _, E::Passed { tx, method, carried, content_type, body }) => {
+                let passed = self.leg(!side).pass(tx, method, &carried, &content_type, body, cx);
+                if !passed {
+                    cx.respond(tx, Reply::new(200));
+                }
+            }
+            (_, _, E::PassedBack { tx, status, reason }) => cx.respond(tx, Reply::new(status).reason(reason)),
+            (S::Clearing { .. } | S::Over, _, E::Acknowledged { .. }) => {}
+            (_, _, E::Acknowledged { session, .. }) => self.acknowledged(side, session, cx),
+            // A NOTIFY's answer may be what a BYE of ours waits for; `clear` looks. The rest came too late to matter.
+            (
+                _,
+                _,
+                E::Notified
+                | E::Progress { .. }
+                | E::Answered { .. }
+                | E::Refused(_)
+                | E::Cancelled { .. }
+                | E::Lost { .. }
+                | E::HungUp { .. },
+            ) => {}
         }
         self.clear(cx);
     }

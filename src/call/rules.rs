@@ -13,11 +13,12 @@ use crate::ids::ContactId;
 use crate::ids::Side;
 use crate::wire::message::Message;
 
-/// UDP or a stream; TLS enters with its feature.
+/// UDP or a stream, plain or TLS.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Transport {
     Udp,
     Tcp,
+    Tls,
 }
 
 impl Transport {
@@ -26,19 +27,30 @@ impl Transport {
         match self {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
         }
     }
 
-    /// As a SIP URI of ours names it: UDP is the default (RFC 3263 §4.1).
+    /// As a SIP URI of ours names it: UDP is the default (RFC 3263 §4.1). RFC 3261 §26.2.2 would have `sips:` alone for TLS; peers of
+    /// trunks write and understand `transport=tls`.
     pub fn uri_parameter(self) -> &'static str {
         match self {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
         }
     }
 
     pub fn is_reliable(self) -> bool {
-        self == Transport::Tcp
+        self != Transport::Udp
+    }
+
+    /// RFC 3261 §19.1.2.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+        }
     }
 }
 

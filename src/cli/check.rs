@@ -4,6 +4,7 @@ use std::io;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use serde_json::json;
@@ -29,6 +30,7 @@ use crate::config::warnings::calls_possible;
 use crate::edge::limits::descriptors_for;
 use crate::edge::limits::raise_nofile;
 use crate::edge::limits::shortage;
+use crate::edge::sip::certificate;
 use crate::edge::sip::local::route_to;
 
 /// What was found.
@@ -110,6 +112,7 @@ fn print_out(text: &str) {
 fn examine(loaded: Loaded) -> Findings {
     let config = &loaded.config;
     let mut findings = Findings { warnings: loaded.warnings, ..Findings::default() };
+    findings.warnings.extend(certificate::warnings(config, SystemTime::now()));
     node(config, &mut findings);
     listeners(config, &mut findings);
     cxone(config, &mut findings);

@@ -1,8 +1,14 @@
 //! `backchannel mock cxone` and `backchannel mock synthflow`: their arguments.
 
 use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use clap::Args;
 use clap::Subcommand;
@@ -13,8 +19,10 @@ use crate::cli::EXIT_FAILED;
 use crate::cli::EXIT_OK;
 use crate::cli::EXIT_USAGE;
 use crate::config::Listen;
+use crate::config::Secret;
 use crate::config::errors::Bad;
 use crate::config::template::plain_text;
+use crate::config::tls;
 use crate::config::values;
 use crate::mock::cxone::MockCxone;
 use crate::mock::cxone::MockCxoneEvent;
@@ -23,8 +31,14 @@ use crate::mock::rtp;
 use crate::mock::synthflow::MockSynthflow;
 use crate::mock::synthflow::SynthflowEvent;
 use crate::mock::synthflow::SynthflowOptions;
+use crate::mock::ua::UaTls;
+use crate::ops::selfsigned::self_signed;
 
 const HEADER_BYTES_MAX: usize = 4096;
+
+/// facts.md §3: Synthflow's port for TLS.
+const SYNTHFLOW_TLS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 32682);
+const THROW_AWAY_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Subcommand, Debug)]
 pub enum MockCommand {
@@ -86,6 +100,12 @@ pub struct MockSynthflowArgs {
     /// Where it listens; repeat it for several
     #[arg(long, value_name = "udp://ADDR:PORT", default_values = ["udp://127.0.0.1:32681", "tcp://127.0.0.1:32681"], value_parser = listen)]
     pub listen: Vec<Listen>,
+    /// Listen on tls://127.0.0.1:32682 too, with a self-signed certificate that is thrown away at the end
+    #[arg(long)]
+    pub tls: bool,
+    /// Write that certificate here, for synthflow.tls_ca_file
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca_out: Option<PathBuf>,
     /// What the bot says
     #[arg(long, value_enum, default_value_t = Play::Echo)]
     pub play: Play,
@@ -232,21 +252,43 @@ fn synthflow_options(args: &MockSynthflowArgs) -> Result<SynthflowOptions, Strin
         ok_headers: args.header.clone(),
         ..SynthflowOptions::default()
     };
+    let mut tls = None;
     for listen in &args.listen {
         let place = match listen.transport {
             Transport::Udp => &mut options.udp,
             Transport::Tcp => &mut options.tcp,
+            Transport::Tls => &mut tls,
         };
         if let Some(before) = place.replace(listen.addr) {
             return Err(format!("--listen: one address a transport, not {before} and {}", listen.addr));
         }
     }
+    let tls = tls.or_else(|| args.tls.then_some(SYNTHFLOW_TLS));
+    options.tls = tls.map(|listen| throw_away(listen, args.tls_ca_out.as_deref())).transpose()?;
+    if options.tls.is_none() && args.tls_ca_out.is_some() {
+        return Err("--tls-ca-out: there is no TLS without --tls".to_owned());
+    }
     Ok(options)
+}
+
+/// A certificate for this one run.
+fn throw_away(listen: SocketAddr, ca_out: Option<&Path>) -> Result<UaTls, String> {
+    let mut names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    if !listen.ip().is_unspecified() && !names.contains(&listen.ip().to_string()) {
+        names.push(listen.ip().to_string());
+    }
+    let made = self_signed(&names, SystemTime::now(), THROW_AWAY_LIFE)?;
+    if let Some(path) = ca_out {
+        std::fs::write(path, &made.certificate).map_err(|e| format!("--tls-ca-out {}: {e}", path.display()))?;
+        say(&format!("mock synthflow: its certificate is in {}", path.display()));
+    }
+    let server = tls::server(&tls::Identity { certificates: made.certificate, key: Secret(made.key) })?;
+    Ok(UaTls { listen, server: Arc::new(server) })
 }
 
 async fn serve_synthflow(options: SynthflowOptions) -> std::io::Result<()> {
     let (addresses, mock) = MockSynthflow::bind(options).await?;
-    for (transport, addr) in [("udp", addresses.udp), ("tcp", addresses.tcp)] {
+    for (transport, addr) in [("udp", addresses.udp), ("tcp", addresses.tcp), ("tls", addresses.tls)] {
         if let Some(addr) = addr {
             say(&format!("mock synthflow: listening on {transport}://{addr}"));
         }

@@ -17,6 +17,7 @@ mod headers;
 pub mod mock;
 mod probe;
 mod serve;
+mod tls_selfsigned;
 
 /// Done.
 pub const EXIT_OK: u8 = 0;
@@ -54,6 +55,9 @@ pub enum Command {
     /// What would this INVITE become? The outgoing INVITE, and why each header is there
     #[command(after_help = "Example: backchannel headers invite.sip -c config.toml")]
     Headers(HeadersArgs),
+    /// Make a self-signed certificate (ECDSA P-256) and its key, for a lab
+    #[command(after_help = "Example: backchannel tls-selfsigned --name sip.lab.example --out /etc/backchannel")]
+    TlsSelfsigned(tls_selfsigned::TlsSelfsignedArgs),
 }
 
 /// `-c`
@@ -93,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run_check(&args),
         Command::Mock(mock::MockCommand::Cxone(args)) => mock::run_mock_cxone(&args),
         Command::Mock(mock::MockCommand::Synthflow(args)) => mock::run_mock_synthflow(&args),
+        Command::TlsSelfsigned(args) => tls_selfsigned::run_tls_selfsigned(&args),
         Command::Headers(args) => with_config(&args.config.config, |loaded| headers::run_headers(&args, loaded.config)),
     };
     ExitCode::from(code)

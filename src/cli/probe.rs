@@ -18,7 +18,7 @@ use crate::edge::sip::bind_udp;
 pub(super) fn bind(listen: &Listen) -> io::Result<()> {
     match listen.transport {
         Transport::Udp => bind_udp(listen.addr).map(drop),
-        Transport::Tcp => bind_tcp(listen.addr).map(drop),
+        Transport::Tcp | Transport::Tls => bind_tcp(listen.addr).map(drop),
     }
 }
 

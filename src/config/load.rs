@@ -20,6 +20,7 @@ use crate::config::Log;
 use crate::config::LogFormat;
 use crate::config::Media;
 use crate::config::Node;
+use crate::config::Secret;
 use crate::config::Sip;
 use crate::config::behaviour;
 use crate::config::errors::Bad;
@@ -28,12 +29,15 @@ use crate::config::errors::ConfigErrors;
 use crate::config::errors::position;
 use crate::config::ports;
 use crate::config::sides;
+use crate::config::tls;
 use crate::config::tree::Tree;
 use crate::config::values;
 use crate::config::warnings;
 
 /// A configuration with 10,000 numbers in `number_map` has half of this.
 const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+/// What is said about a certificate or key that does not do.
+const TLS_FILES: &str = "PEM files of one certificate and its key; for a lab `backchannel tls-selfsigned` makes both";
 /// RFC 3261 §25.1 sets no bound; a name is shown in every log line.
 const NODE_NAME_BYTES_MAX: usize = 64;
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
@@ -124,7 +128,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 fn read_config(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Config {
-    let sip = sip(tree);
+    let sip = sip(tree, outside);
     let media = media(tree, &sip, outside);
     let (cxone, mut api, synthflow) = (sides::cxone(tree, outside), sides::api(tree, outside), sides::synthflow(tree, outside));
     let (x_ei, headers, escalation) = (behaviour::x_ei(tree), behaviour::headers(tree), behaviour::escalation(tree));
@@ -174,7 +178,7 @@ fn host_name(outside: &Outside<'_>) -> CompactString {
     if name.is_empty() { "backchannel".into() } else { name }
 }
 
-fn sip(tree: &mut Tree<'_>) -> Sip {
+fn sip(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Sip {
     let texts = tree.texts("sip.listen");
     let listen = tree.each("sip.listen", &texts, configured_listen);
     if texts.is_empty() && !tree.has_error("sip.listen") {
@@ -186,10 +190,12 @@ fn sip(tree: &mut Tree<'_>) -> Sip {
             tree.bad(&text.at, "sip.listen", Bad::new(format!("{:?} is there twice", text.value), "each listener once"));
         }
     }
+    let secure = listen.iter().any(|l| l.transport == Transport::Tls);
     let (session_expires, min_se) = session_times(tree);
     Sip {
         listen,
         advertise: advertise(tree, "sip.advertise"),
+        tls: identity(tree, outside, secure),
         // Below 500 nothing fits, above 65,507 no UDP datagram over IPv4 goes.
         udp_mtu: usize::try_from(tree.number("sip.udp_mtu", 500..=65_507)).unwrap_or(usize::MAX),
         t1: tree.duration("sip.t1", Duration::from_millis(50)..=Duration::from_secs(5)),
@@ -198,6 +204,44 @@ fn sip(tree: &mut Tree<'_>) -> Sip {
         session_expires,
         min_se,
     }
+}
+
+/// `tls_cert` and `tls_key`, read and tried: what a listener could not show is known now.
+fn identity(tree: &mut Tree<'_>, outside: &Outside<'_>, needed: bool) -> Option<tls::Identity> {
+    let keys = ["sip.tls_cert", "sip.tls_key"];
+    let (cert, key) = (tree.text("sip.tls_cert"), tree.text("sip.tls_key"));
+    if !needed && cert.value.is_empty() && key.value.is_empty() {
+        return None;
+    }
+    for (path, text) in keys.into_iter().zip([&cert, &key]) {
+        if text.value.is_empty() && !tree.has_error(path) {
+            let at = tree.at(path);
+            let problem = if needed { "is missing: a tls:// listener needs it" } else { "is missing beside the other" };
+            tree.bad(&at, path, Bad::new(problem, TLS_FILES));
+        }
+    }
+    if keys.iter().any(|path| tree.has_error(path)) {
+        return None;
+    }
+    let certificates = tree.understood("sip.tls_cert", &cert, |t| pem_file(outside, t, |pem| tls::certificates(pem).map(drop)));
+    let key_pem = tree.understood("sip.tls_key", &key, |t| pem_file(outside, t, |pem| tls::private_key(pem).map(drop)));
+    let identity = tls::Identity { certificates: certificates?, key: Secret(key_pem?) };
+    match tls::server(&identity) {
+        Ok(_) => Some(identity),
+        Err(why) => {
+            tree.bad(&key.at, "sip.tls_key", Bad::new(format!("{} {why}", key.value), TLS_FILES));
+            None
+        }
+    }
+}
+
+/// The text of a file beside the configuration, when it holds what it should.
+pub(super) fn pem_file(outside: &Outside<'_>, text: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<String, Bad> {
+    let path = outside.base.join(text);
+    let pem = (outside.read)(&path)
+        .map_err(|e| Bad::new(format!("cannot read {}: {e}", path.display()), "a PEM file that this user can read"))?;
+    check(&pem).map_err(|why| Bad::new(format!("{} {why}", path.display()), TLS_FILES))?;
+    Ok(pem)
 }
 
 /// RFC 4028 §4, §5: whole seconds, never below 90.

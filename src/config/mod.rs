@@ -9,6 +9,7 @@ pub mod presets;
 mod secrets;
 mod sides;
 pub mod template;
+pub mod tls;
 mod tree;
 pub mod values;
 pub mod warnings;
@@ -75,6 +76,8 @@ pub struct Sip {
     pub listen: Vec<Listen>,
     /// At most one a family; empty: the listen address, or for a wildcard our address towards the peer.
     pub advertise: Vec<IpAddr>,
+    /// There with a `tls://` listener.
+    pub tls: Option<tls::Identity>,
     pub udp_mtu: usize,
     pub t1: Duration,
     pub ring_timeout: Duration,
@@ -175,6 +178,8 @@ impl std::fmt::Debug for Secret {
 pub struct Synthflow {
     /// `target`, then `fallback`.
     pub targets: Vec<TargetSpec>,
+    /// PEM: trusted besides the system's certificates.
+    pub tls_ca: Option<String>,
     pub first_response: Duration,
     /// Besides what the targets resolve to.
     pub allow: Vec<Allow>,

@@ -21,11 +21,13 @@ use crate::config::errors::nearest;
 use crate::config::errors::one_of;
 use crate::config::load::Outside;
 use crate::config::load::advertise;
+use crate::config::load::pem_file;
 use crate::config::presets::REGIONS;
 use crate::config::presets::Region;
 use crate::config::secrets::read_secret;
 use crate::config::template::plain_text;
 use crate::config::template::written_header;
+use crate::config::tls;
 use crate::config::tree::Text;
 use crate::config::tree::Tree;
 use crate::config::values;
@@ -206,6 +208,7 @@ pub(super) fn synthflow(tree: &mut Tree<'_>, outside: &Outside<'_>) -> Synthflow
     let (username, password) = digest_user(tree, outside, "synthflow");
     Synthflow {
         targets,
+        tls_ca: tree.optional("synthflow.tls_ca_file", |t| pem_file(outside, t, |pem| tls::certificates(pem).map(drop))),
         // RFC 3261 §17.1.1.2: after 64·T1 = 32 s the transaction itself gives up.
         first_response: tree.duration("synthflow.first_response", MILLIS_100..=Duration::from_secs(32)),
         allow,

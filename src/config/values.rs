@@ -18,8 +18,6 @@ use crate::config::Listen;
 use crate::config::errors::Bad;
 use crate::wire::method::is_token;
 
-/// RFC 3261 §19.1.2: the default port of `sip:` with UDP or TCP.
-const SIP_PORT: u16 = 5060;
 const DNS_PORT: u16 = 53;
 /// RFC 1035 §2.3.4.
 const HOST_NAME_BYTES_MAX: usize = 253;
@@ -62,16 +60,16 @@ pub fn print_duration(d: Duration) -> String {
     }
 }
 
-/// `udp://0.0.0.0:5060`, `tcp://[::]:5060`. A host name would make the address that serves depend on DNS: refused.
+/// `udp://0.0.0.0:5060`, `tcp://[::]:5060`, `tls://0.0.0.0:5061`. A host name would make the address that serves depend on DNS: refused.
 pub fn listen(text: &str) -> Result<Listen, Bad> {
-    let expected = "udp://ADDRESS:PORT or tcp://ADDRESS:PORT, as in \"udp://0.0.0.0:5060\"";
+    let expected = "udp://ADDRESS:PORT, tcp://ADDRESS:PORT or tls://ADDRESS:PORT, as in \"udp://0.0.0.0:5060\"";
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(Bad::new(format!("{text:?} has no transport"), expected));
     };
     let transport = match scheme.to_ascii_lowercase().as_str() {
         "udp" => Transport::Udp,
         "tcp" => Transport::Tcp,
-        "tls" => return Err(Bad::not_yet("a tls:// listener", "udp:// or tcp://")),
+        "tls" => Transport::Tls,
         _ => return Err(Bad::new(format!("{scheme:?} is not a transport"), expected)),
     };
     match rest.parse::<SocketAddr>() {
@@ -169,16 +167,17 @@ fn port(text: &str) -> Option<u16> {
     digits(text).and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0)
 }
 
-/// `sip:host[:port][;transport=udp|tcp]`. Without a port a name is looked up as RFC 3263 §4 says; what that leaves open is UDP and 5060.
+/// `sip:host[:port][;transport=udp|tcp|tls]` or `sips:host[:port]`. Without a port a name is looked up as RFC 3263 §4 says; what that
+/// leaves open is UDP and 5060, of `sips:` TLS and 5061. A name for TLS is looked up as A and AAAA.
 pub fn sip_target(text: &str) -> Result<TargetSpec, Bad> {
-    let expected = "sip:HOST[:PORT][;transport=udp|tcp], as in \"sip:sip.us.synthflow.ai:32681;transport=tcp\"";
+    let expected = "sip:HOST[:PORT][;transport=udp|tcp|tls] or sips:HOST[:PORT], as in \"sip:sip.us.synthflow.ai:32681;transport=tcp\"";
     let bad = |why: String| Bad::new(why, expected);
     let Some((scheme, rest)) = text.split_once(':') else { return Err(bad(format!("{text:?} is not a SIP URI"))) };
-    match scheme.to_ascii_lowercase().as_str() {
-        "sip" => {}
-        "sips" => return Err(Bad::not_yet("sips: (TLS)", expected)),
-        _ => return Err(bad(format!("{text:?} does not begin with sip:"))),
-    }
+    let secure = match scheme.to_ascii_lowercase().as_str() {
+        "sip" => false,
+        "sips" => true,
+        _ => return Err(bad(format!("{text:?} does not begin with sip: or sips:"))),
+    };
     if rest.contains('@') {
         return Err(bad("a target has no user part: the number that is called comes from the call (see synthflow.number)".to_owned()));
     }
@@ -186,14 +185,17 @@ pub fn sip_target(text: &str) -> Result<TargetSpec, Bad> {
         return Err(bad("a target has no headers".to_owned()));
     }
     let (address, params) = rest.split_once(';').map_or((rest, None), |(a, p)| (a, Some(p)));
-    let (name, port) = host_port(address, SIP_PORT).map_err(bad)?;
-    let transport = match params {
-        Some(params) => sip_transport(params, expected)?,
-        None => Transport::Udp,
+    let named = params.map(|params| sip_transport(params, expected)).transpose()?;
+    let transport = match (secure, named) {
+        (false, named) => named.unwrap_or(Transport::Udp),
+        (true, Some(Transport::Udp)) => return Err(Bad::new("sips: is TLS, which UDP has not".to_owned(), expected)),
+        // RFC 3261 §26.2.2: with `sips:`, transport=tcp is TLS over TCP.
+        (true, _) => Transport::Tls,
     };
+    let (name, port) = host_port(address, transport.default_port()).map_err(bad)?;
     let has_port = !address.ends_with(']') && address.rsplit_once(':').is_some();
     let lookup = match params {
-        _ if has_port || name.parse::<IpAddr>().is_ok() => Lookup::Address,
+        _ if has_port || transport == Transport::Tls || name.parse::<IpAddr>().is_ok() => Lookup::Address,
         Some(_) => Lookup::Service,
         None => Lookup::Naptr,
     };
@@ -208,8 +210,8 @@ fn sip_transport(params: &str, expected: &str) -> Result<Transport, Bad> {
     match value.to_ascii_lowercase().as_str() {
         "udp" => Ok(Transport::Udp),
         "tcp" => Ok(Transport::Tcp),
-        "tls" => Err(Bad::not_yet("transport=tls", "transport=udp or transport=tcp")),
-        _ => Err(Bad::new(format!("{value:?} is not a transport"), "transport=udp or transport=tcp")),
+        "tls" => Ok(Transport::Tls),
+        _ => Err(Bad::new(format!("{value:?} is not a transport"), "transport=udp, transport=tcp or transport=tls")),
     }
 }
 
@@ -378,12 +380,12 @@ mod tests {
     #[test]
     fn a_listener_is_a_transport_and_an_address_never_a_name() {
         assert_eq!(listen("udp://0.0.0.0:5060"), Ok(Listen { transport: Transport::Udp, addr: "0.0.0.0:5060".parse().unwrap() }));
+        assert_eq!(listen("tls://0.0.0.0:5061"), Ok(Listen { transport: Transport::Tls, addr: "0.0.0.0:5061".parse().unwrap() }));
         assert_eq!(listen("TCP://[::]:5061"), Ok(Listen { transport: Transport::Tcp, addr: "[::]:5061".parse().unwrap() }));
         for (text, problem) in [
             ("udp://localhost:5060", "\"localhost\" is not an IP address"),
             ("0.0.0.0:5060", "has no transport"),
             ("sctp://0.0.0.0:5060", "\"sctp\" is not a transport"),
-            ("tls://0.0.0.0:5061", "not in this version"),
             ("udp://::1:5060", "needs brackets"),
             ("udp://0.0.0.0", "has no valid port"),
             ("udp://0.0.0.0:65536", "has no valid port"),
@@ -433,6 +435,10 @@ mod tests {
         // RFC 3263 §4.1: with no transport parameter and a numeric host, or without NAPTR and SRV, UDP.
         assert_eq!(sip_target("sip:10.0.0.1"), t("10.0.0.1", 5060, Transport::Udp));
         assert_eq!(sip_target("sip:SIP.us.synthflow.ai:32681;transport=TCP"), t("sip.us.synthflow.ai", 32681, Transport::Tcp));
+        // RFC 3261 §19.1.2, §26.2.2.
+        for text in ["sips:a.example", "sip:a.example;transport=tls", "SIPS:a.example;transport=tcp", "sip:a.example:5061;transport=TLS"] {
+            assert_eq!(sip_target(text), t("a.example", 5061, Transport::Tls), "{text}");
+        }
         assert_eq!(sip_target("sip:[2001:db8::1]:5070;transport=udp"), t("2001:db8::1", 5070, Transport::Udp));
         assert_eq!(sip_target("sip:[2001:db8::1]"), t("2001:db8::1", 5060, Transport::Udp));
         assert_eq!(sip_target("sip:example.com"), found("example.com", 5060, Transport::Udp, Lookup::Naptr));
@@ -440,8 +446,7 @@ mod tests {
         assert_eq!(sip_target("sip:example.com:5060"), t("example.com", 5060, Transport::Udp));
         for (text, problem) in [
             ("sip:bot@example.com", "no user part"),
-            ("sips:example.com", "not in this version"),
-            ("sip:example.com;transport=tls", "not in this version"),
+            ("sips:example.com;transport=udp", "which UDP has not"),
             ("sip:example.com;transport=sctp", "is not a transport"),
             ("sip:example.com;lr", "not understood"),
             ("sip:example.com;transport=tcp;lr", "not understood"),

@@ -95,6 +95,13 @@ fn families(config: &Config, found: &mut Vec<String>) {
             found.push(format!("{section}.advertise: {ip} is shown to nobody: sip.listen has no listener of its family"));
         }
     }
+    let no_tls_listener = config.sip.listen.iter().all(|l| l.transport != Transport::Tls);
+    if let Some(target) = config.synthflow.targets.iter().find(|t| no_tls_listener && t.transport == Transport::Tls) {
+        found.push(format!(
+            "synthflow: {} is called over TLS, but sip.listen has no tls:// listener: its requests reach us over our connection alone",
+            target.name.0
+        ));
+    }
     for target in config.synthflow.targets.iter().filter(|t| t.transport == Transport::Udp) {
         if let Ok(ip) = target.name.0.parse::<IpAddr>() {
             let reachable = config.sip.listen.iter().any(|l| l.transport == Transport::Udp && l.addr.is_ipv4() == ip.is_ipv4());

@@ -32,6 +32,8 @@ use crate::edge::sip::local::LocalAddresses;
 use crate::edge::sip::local::route_to;
 use crate::edge::sip::stream::Streams;
 use crate::edge::sip::tcp;
+use crate::edge::sip::tcp::Dial;
+use crate::edge::sip::tls::Handshakes;
 use crate::edge::sip::udp::UdpPort;
 use crate::ids::AskId;
 use crate::ids::CallHandle;
@@ -148,7 +150,7 @@ struct DropLines {
 }
 
 impl DropLines {
-    fn say(&mut self, remote: SocketAddr, why: &'static str, now: Time) {
+    fn say(&mut self, remote: SocketAddr, why: &str, now: Time) {
         if self.admits(remote.ip(), now) {
             tracing::info!(source = %remote, why, "sip.ignored");
         } else {
@@ -170,6 +172,9 @@ impl DropLines {
     }
 }
 
+/// How a node starts its thread for TLS.
+pub type StartHandshakes = Box<dyn Fn() -> Result<Handshakes, String>>;
+
 /// The core and its sockets.
 pub struct Shell<C: Core> {
     core: C,
@@ -183,7 +188,9 @@ pub struct Shell<C: Core> {
     dial_from: Vec<SocketAddr>,
     /// What our own actions came to; handed in when the actions are drained.
     inbox: VecDeque<Input>,
-    dials: Vec<(ConnId, SocketAddr, Rc<Notify>)>,
+    dials: Vec<Dial>,
+    start_handshakes: StartHandshakes,
+    handshakes: Option<Handshakes>,
     /// When the timekeeper will wake up.
     armed: Option<Time>,
     rearm: Rc<Notify>,
@@ -210,6 +217,8 @@ impl<C: Core> Shell<C> {
             dial_from: dial_from.into_iter().filter(|a| !a.ip().is_unspecified()).collect(),
             inbox: VecDeque::new(),
             dials: Vec::new(),
+            start_handshakes: Box::new(|| Err("no TLS here".to_owned())),
+            handshakes: None,
             armed: None,
             rearm: Rc::new(Notify::new()),
             targets_heard: HashSet::new(),
@@ -220,6 +229,11 @@ impl<C: Core> Shell<C> {
             drained: false,
             done: Rc::new(Notify::new()),
         }
+    }
+
+    /// TLS, for listeners and dials.
+    pub fn with_tls(self, start_handshakes: StartHandshakes) -> Self {
+        Shell { start_handshakes, ..self }
     }
 
     pub fn udp_port(&mut self, id: ListenerId) -> Option<&mut UdpPort> {
@@ -291,7 +305,7 @@ impl<C: Core> Shell<C> {
     fn act(&mut self, action: Action, now: Time) {
         match action {
             Action::Send { flow, bytes } => self.send(flow, bytes),
-            Action::Dial { conn, target } => self.dial(conn, target),
+            Action::Dial { conn, target, name } => self.dial(conn, target, name),
             Action::Close { flow: Flow::Stream(conn) } => self.streams.close(conn),
             Action::Close { flow: Flow::Udp { .. } } => {}
             Action::Resolve { query, name } => self.resolve(query, name),
@@ -328,14 +342,27 @@ impl<C: Core> Shell<C> {
         }
     }
 
-    fn dial(&mut self, conn: ConnId, target: Target) {
+    fn dial(&mut self, conn: ConnId, target: Target, name: CompactString) {
         match self.streams.dialling(conn) {
-            Some(wake) => self.dials.push((conn, target.addr, wake)),
+            Some(wake) => self.dials.push(Dial { conn, remote: target.addr, name, wake }),
             None => {
                 let why = LossReason::NotConnected("too many connections are dialled".to_owned());
                 self.inbox.push_back(Input::FlowLost { flow: Flow::Stream(conn), why });
             }
         }
+    }
+
+    /// The thread of TLS handshakes, started with the first one.
+    pub fn handshakes(&mut self) -> Result<&Handshakes, String> {
+        match &mut self.handshakes {
+            Some(running) => Ok(running),
+            none => Ok(none.insert((self.start_handshakes)()?)),
+        }
+    }
+
+    /// A connection that came to nothing.
+    pub fn say_refused(&mut self, remote: SocketAddr, why: &str) {
+        self.drops.say(remote, why, self.clock.now());
     }
 
     fn resolve(&mut self, query: QueryId, name: CompactString) {
@@ -501,12 +528,12 @@ impl<C: Core> Desk<C> {
     fn start_dials(&self) {
         loop {
             let dial = self.with(|shell| {
-                let (conn, remote, wake) = shell.dials.pop()?;
-                let from = shell.dial_from.iter().find(|a| a.is_ipv4() == remote.is_ipv4()).copied();
-                Some((conn, remote, wake, from))
+                let dial = shell.dials.pop()?;
+                let from = shell.dial_from.iter().find(|a| a.is_ipv4() == dial.remote.is_ipv4()).copied();
+                Some((dial, from))
             });
-            let Some((conn, remote, wake, from)) = dial else { return };
-            tokio::task::spawn_local(tcp::dial(self.clone(), conn, wake, remote, from));
+            let Some((dial, from)) = dial else { return };
+            tokio::task::spawn_local(tcp::dial(self.clone(), dial, from));
         }
     }
 
@@ -537,7 +564,7 @@ pub mod testing {
     impl StubCore {
         pub fn dial_and_send(&mut self, conn: ConnId, addr: SocketAddr, bytes: &'static [u8]) {
             let target = Target { transport: crate::call::rules::Transport::Tcp, addr };
-            self.actions.push_back(Action::Dial { conn, target });
+            self.actions.push_back(Action::Dial { conn, target, name: CompactString::default() });
             self.actions.push_back(Action::Send { flow: Flow::Stream(conn), bytes: bytes::Bytes::from_static(bytes) });
         }
     }
@@ -612,6 +639,11 @@ pub mod testing {
         Desk::new(Shell::new(core, Clock::start(), udp, Admission::new(vec![allow]), Box::new(Nowhere), Vec::new()))
     }
 
+    /// From now on it has TLS.
+    pub fn give_tls(desk: &Desk<StubCore>, config: crate::config::Config) {
+        desk.with(|shell| shell.start_handshakes = Box::new(move || Handshakes::start(&config)));
+    }
+
     pub fn on_one_thread(test: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let bounded = async { tokio::time::timeout(Duration::from_secs(20), test).await.unwrap() };
@@ -661,7 +693,7 @@ mod tests {
             let taken = |n: usize| ConnId(CONN_DIALLED | n as u64);
             desk.with(|shell| assert!((1..=CONNECTIONS_DIALLED_MAX).all(|n| shell.streams.dialling(taken(n)).is_some())));
             let target = Target { transport: crate::call::rules::Transport::Tcp, addr: "127.0.0.1:9".parse().unwrap() };
-            let lost = after(&desk, Action::Dial { conn: ConnId(CONN_DIALLED), target });
+            let lost = after(&desk, Action::Dial { conn: ConnId(CONN_DIALLED), target, name: CompactString::default() });
             assert_eq!(lost, ["lost NotConnected(\"too many connections are dialled\")"]);
         });
     }

@@ -38,6 +38,7 @@ use crate::edge::memory;
 use crate::edge::sip::bind_tcp;
 use crate::edge::sip::bind_udp;
 use crate::edge::sip::tcp;
+use crate::edge::sip::tls::Handshakes;
 use crate::edge::sip::udp;
 use crate::edge::sip::udp::UdpPort;
 use crate::ids::ListenerId;
@@ -196,7 +197,8 @@ fn start_log(config: &Config, options: &mut ServeOptions, clock: Clock) -> Resul
 struct Sockets {
     listeners: Vec<Listen>,
     udp: Vec<UdpPort>,
-    tcp: Vec<tokio::net::TcpListener>,
+    /// With TLS or without.
+    tcp: Vec<(tokio::net::TcpListener, bool)>,
 }
 
 impl Sockets {
@@ -219,13 +221,17 @@ impl Sockets {
                 self.udp.push(port);
                 Ok(bound)
             }
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
+                let secure = one.transport == Transport::Tls;
                 // UDP and TCP with port 0 at one address share what the kernel chose: a URI names one port for both.
-                let chosen = self.listeners.iter().find(|l| one.addr.port() == 0 && l.addr.ip() == one.addr.ip());
+                let chosen = self
+                    .listeners
+                    .iter()
+                    .find(|l| !secure && one.addr.port() == 0 && l.transport != Transport::Tls && l.addr.ip() == one.addr.ip());
                 let addr = chosen.map_or(one.addr, |l| l.addr);
                 let listener = tokio::net::TcpListener::from_std(bind_tcp(addr)?)?;
                 let bound = listener.local_addr()?;
-                self.tcp.push(listener);
+                self.tcp.push((listener, secure));
                 Ok(bound)
             }
         }
@@ -255,6 +261,11 @@ async fn serve<C: Core>(
     let allow = config.cxone.allow.iter().chain(&config.synthflow.allow).copied().collect();
     let dial_from = bound.listeners.iter().map(|l| l.addr).collect();
     let shell = Shell::new(core(config.clone(), clock.now()), clock, sockets.udp, Admission::new(allow), Box::new(doors), dial_from);
+    let own = config.clone();
+    let mut shell = shell.with_tls(Box::new(move || Handshakes::start(&own)));
+    if config.sip.listen.iter().any(|l| l.transport == Transport::Tls) {
+        shell.handshakes().map_err(|e| StartError(format!("tls: {e}")))?;
+    }
     let desk = Desk::new(shell);
     for (place, listener) in bound.listeners.iter().enumerate() {
         let id = ListenerId(u16::try_from(place).unwrap_or(u16::MAX));
@@ -278,8 +289,8 @@ async fn serve<C: Core>(
     for id in udp_ids {
         tokio::task::spawn_local(udp::serve(desk.clone(), id));
     }
-    for listener in sockets.tcp {
-        tokio::task::spawn_local(tcp::accept(desk.clone(), listener));
+    for (listener, secure) in sockets.tcp {
+        tokio::task::spawn_local(tcp::accept(desk.clone(), listener, secure));
     }
     tokio::task::spawn_local(keep_house(desk.clone()));
     say_ready(&config, &bound);

@@ -1,8 +1,11 @@
-//! SIP's sockets: UDP listeners, TCP listeners and connections, all on the core's own thread.
+//! SIP's sockets: UDP listeners, stream listeners and connections, all on the core's own thread; TLS handshakes on another.
 
+pub mod certificate;
 pub mod local;
+pub mod socket;
 pub mod stream;
 pub mod tcp;
+pub mod tls;
 pub mod udp;
 
 use std::io;

@@ -22,6 +22,7 @@ use crate::mock::ua::UaCall;
 use crate::mock::ua::UaEvent;
 use crate::mock::ua::UaIncoming;
 use crate::mock::ua::UaOptions;
+use crate::mock::ua::UaTls;
 use crate::mock::ua::header;
 use crate::mock::ua::reason;
 use crate::mock::ua::text;
@@ -38,6 +39,7 @@ use crate::wire::uri::print_host;
 pub struct SynthflowOptions {
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
+    pub tls: Option<UaTls>,
     pub play: Play,
     /// Send 180 first.
     pub ring: bool,
@@ -63,6 +65,7 @@ impl Default for SynthflowOptions {
         SynthflowOptions {
             udp: None,
             tcp: None,
+            tls: None,
             play: Play::Echo,
             ring: false,
             early_media: false,
@@ -117,6 +120,7 @@ pub enum SynthflowEvent {
 pub struct SynthflowAddresses {
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
+    pub tls: Option<SocketAddr>,
 }
 
 /// A mock that is bound and does not answer yet.
@@ -135,13 +139,14 @@ impl MockSynthflow {
         let ua = UaOptions {
             udp: options.udp,
             tcp: options.tcp,
+            tls: options.tls.clone(),
             user: "synthflow".to_owned(),
             agent: "mock-synthflow".to_owned(),
             timers: options.timers,
             ..UaOptions::default()
         };
         let (ua, incoming) = Ua::bind(ua).await?;
-        let addresses = SynthflowAddresses { udp: ua.udp_addr(), tcp: ua.tcp_addr() };
+        let addresses = SynthflowAddresses { udp: ua.udp_addr(), tcp: ua.tcp_addr(), tls: ua.tls_addr() };
         Ok((addresses, MockSynthflow { options: Arc::new(options), ua, incoming }))
     }
 

@@ -11,8 +11,10 @@ mod wires;
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use rustls::ServerConfig;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -36,11 +38,19 @@ pub const UA_INCOMING_WAITING_MAX: usize = 1024;
 
 const ORDERS_WAITING_MAX: usize = 1024;
 
+/// A listener for TLS.
+#[derive(Clone, Debug)]
+pub struct UaTls {
+    pub listen: SocketAddr,
+    pub server: Arc<ServerConfig>,
+}
+
 /// How to be a user agent.
 #[derive(Clone, Debug)]
 pub struct UaOptions {
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
+    pub tls: Option<UaTls>,
     /// The user part of our Contact.
     pub user: String,
     /// User-Agent and Server.
@@ -52,7 +62,7 @@ pub struct UaOptions {
 impl Default for UaOptions {
     fn default() -> UaOptions {
         let agent = "backchannel-mock".to_owned();
-        UaOptions { udp: None, tcp: None, user: "mock".to_owned(), agent, timers: Timers::default(), calls_max: UA_CALLS_MAX }
+        UaOptions { udp: None, tcp: None, tls: None, user: "mock".to_owned(), agent, timers: Timers::default(), calls_max: UA_CALLS_MAX }
     }
 }
 
@@ -181,6 +191,7 @@ impl UaHandle {
 pub struct Ua {
     udp: Option<SocketAddr>,
     tcp: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
     handle: UaHandle,
     endpoint: Endpoint,
 }
@@ -188,12 +199,12 @@ pub struct Ua {
 impl Ua {
     /// Binds; calls that come in go to the receiver. Without a receiver to take them they get 503.
     pub async fn bind(options: UaOptions) -> io::Result<(Ua, mpsc::Receiver<UaIncoming>)> {
-        let wires = Wires::bind(options.udp, options.tcp).await?;
-        let (udp, tcp) = (wires.udp_addr(), wires.tcp_addr());
+        let wires = Wires::bind(options.udp, options.tcp, options.tls.as_ref()).await?;
+        let (udp, tcp, tls) = (wires.udp_addr(), wires.tcp_addr(), wires.tls_addr());
         let (orders_in, orders) = mpsc::channel(ORDERS_WAITING_MAX);
         let (incoming_in, incoming) = mpsc::channel(UA_INCOMING_WAITING_MAX);
         let endpoint = Endpoint::new(options, wires, orders_in.clone(), orders, incoming_in)?;
-        Ok((Ua { udp, tcp, handle: UaHandle { orders: orders_in }, endpoint }, incoming))
+        Ok((Ua { udp, tcp, tls, handle: UaHandle { orders: orders_in }, endpoint }, incoming))
     }
 
     pub fn udp_addr(&self) -> Option<SocketAddr> {
@@ -202,6 +213,10 @@ impl Ua {
 
     pub fn tcp_addr(&self) -> Option<SocketAddr> {
         self.tcp
+    }
+
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls
     }
 
     pub fn handle(&self) -> UaHandle {

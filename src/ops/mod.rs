@@ -6,3 +6,4 @@ pub mod ladder;
 pub mod line;
 pub mod log;
 pub mod redact;
+pub mod selfsigned;

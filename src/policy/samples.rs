@@ -52,6 +52,7 @@ pub fn test_config() -> Config {
         },
         sip: Sip {
             listen: Vec::new(),
+            tls: None,
             advertise: vec![IpAddr::from([203, 0, 113, 10])],
             udp_mtu: 1300,
             t1: Duration::from_millis(500),
@@ -71,6 +72,7 @@ pub fn test_config() -> Config {
         cxone: cxone(),
         api: api(),
         synthflow: Synthflow {
+            tls_ca: None,
             targets: vec![spec("sip.us.synthflow.ai", 32681, Transport::Tcp)],
             first_response: Duration::from_secs(4),
             allow: Vec::new(),

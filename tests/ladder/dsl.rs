@@ -31,6 +31,7 @@ use backchannel::call::rules::TargetName;
 use backchannel::call::rules::Transport;
 use backchannel::config::Config;
 use backchannel::ids::AskId;
+use backchannel::ids::CONN_TLS;
 use backchannel::ids::CallHandle;
 use backchannel::ids::ConnId;
 use backchannel::ids::ListenerId;
@@ -113,6 +114,8 @@ pub struct Ladder {
     held_records: Vec<RecordId>,
     last_try: Option<(CallHandle, u8)>,
     dials: Vec<(ConnId, SocketAddr)>,
+    /// Whom each dial must find.
+    pub dialled_as: Vec<String>,
     pub expect_errors: bool,
     /// What a Contact, Route or Via name resolves to; others do not.
     names: Vec<(String, IpAddr)>,
@@ -227,6 +230,7 @@ impl Ladder {
             held_records: Vec::new(),
             last_try: None,
             dials: Vec::new(),
+            dialled_as: Vec::new(),
             expect_errors: false,
             names: Vec::new(),
             last_flow: None,
@@ -483,7 +487,9 @@ impl Ladder {
                 }
                 self.events.push(*event);
             }
-            Action::Dial { conn, target } => {
+            Action::Dial { conn, target, name } => {
+                assert_eq!(conn.is_tls(), target.transport == Transport::Tls);
+                self.dialled_as.push(name.to_string());
                 self.dials.push((conn, target.addr));
             }
             Action::Dropped { why, .. } => self.dropped.push(why),
@@ -699,13 +705,22 @@ impl End<'_> {
 
     /// From now on this end speaks over a connection that it opened; `at` counts them.
     pub fn connects(&mut self, at: u64) -> Flow {
-        let flow = Flow::Stream(ConnId(at));
+        self.connects_over("TCP", ConnId(at), 49_000 + u16::try_from(at).unwrap())
+    }
+
+    /// The same over TLS, from a port of its own.
+    pub fn connects_with_tls(&mut self, port: u16) -> Flow {
+        self.connects_over("TLS", ConnId(u64::from(port) | CONN_TLS), port)
+    }
+
+    fn connects_over(&mut self, transport: &'static str, conn: ConnId, port: u16) -> Flow {
+        let flow = Flow::Stream(conn);
         let p = self.party();
-        (p.flow, p.transport) = (flow, "TCP");
-        let remote = SocketAddr::new(p.addr.ip(), 49_000 + u16::try_from(at).unwrap());
-        p.contact = Some(format!("<sip:end@{};transport=tcp>", p.addr));
+        (p.flow, p.transport) = (flow, transport);
+        let remote = SocketAddr::new(p.addr.ip(), port);
+        p.contact = Some(format!("<sip:end@{};transport={}>", p.addr, transport.to_ascii_lowercase()));
         let local = SocketAddr::new(US.parse().unwrap(), 5060);
-        self.ladder.input(Input::FlowUp { conn: ConnId(at), local, remote, dialled: false });
+        self.ladder.input(Input::FlowUp { conn, local, remote, dialled: false });
         flow
     }
 
@@ -1046,6 +1061,7 @@ impl Api<'_> {
 pub fn transport_of(flow: Flow) -> Transport {
     match flow {
         Flow::Udp { .. } => Transport::Udp,
+        Flow::Stream(conn) if conn.is_tls() => Transport::Tls,
         Flow::Stream(_) => Transport::Tcp,
     }
 }

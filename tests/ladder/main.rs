@@ -21,3 +21,4 @@ mod routes;
 mod session;
 mod stream;
 mod timers;
+mod tls;

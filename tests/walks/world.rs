@@ -434,7 +434,7 @@ impl World {
     fn act(&mut self, action: Action, inputs: &mut Vec<Input>) {
         match action {
             Action::Send { flow, bytes } => self.core_sends(flow, bytes),
-            Action::Dial { conn, target } => self.dial(conn, target.addr),
+            Action::Dial { conn, target, .. } => self.dial(conn, target.addr),
             Action::Close { flow: Flow::Stream(conn) } => {
                 if let Some(conn) = self.conns.get_mut(&conn) {
                     conn.state = ConnState::Lost;

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use bytes::Buf;
 use bytes::Bytes;
 use std::collections::HashMap;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::edge::sip::socket::Socket;
 use crate::ids::CONN_DIALLED;
+use crate::ids::CONN_TLS;
 use crate::ids::ConnId;
 
 /// Accepted connections at a time; one more is closed at once.
@@ -41,8 +42,8 @@ pub enum Fate {
 #[derive(Debug)]
 enum State {
     Dialling,
-    Up(Rc<TcpStream>),
-    Closing(Rc<TcpStream>),
+    Up(Rc<Socket>),
+    Closing(Rc<Socket>),
 }
 
 #[derive(Debug)]
@@ -54,6 +55,17 @@ struct Stream {
     last_sent: Instant,
 }
 
+impl Stream {
+    /// Here, or in what TLS has taken.
+    fn waits(&self) -> bool {
+        let records = match &self.state {
+            State::Dialling => false,
+            State::Up(socket) | State::Closing(socket) => socket.waits(),
+        };
+        records || !self.waiting.is_empty()
+    }
+}
+
 /// All connections of this core.
 #[derive(Debug, Default)]
 pub struct Streams {
@@ -63,15 +75,16 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// A connection that a peer opened; `None` when there are too many.
-    pub fn accepted(&mut self, stream: Rc<TcpStream>) -> Option<(ConnId, Rc<Notify>)> {
+    /// A connection that a peer opened, over TLS after its handshake; `None` when there are too many.
+    pub fn accepted(&mut self, socket: Rc<Socket>) -> Option<(ConnId, Rc<Notify>)> {
         if self.accepted >= CONNECTIONS_MAX {
             return None;
         }
         self.minted += 1;
-        let conn = ConnId(self.minted & !CONN_DIALLED);
+        let tls = if socket.is_tls() { CONN_TLS } else { 0 };
+        let conn = ConnId(self.minted & !(CONN_DIALLED | CONN_TLS) | tls);
         self.accepted += 1;
-        let wake = self.insert(conn, State::Up(stream));
+        let wake = self.insert(conn, State::Up(socket));
         Some((conn, wake))
     }
 
@@ -92,7 +105,7 @@ impl Streams {
     }
 
     /// The dial succeeded; false when the core has closed it meanwhile.
-    pub fn up(&mut self, conn: ConnId, socket: Rc<TcpStream>) -> bool {
+    pub fn up(&mut self, conn: ConnId, socket: Rc<Socket>) -> bool {
         let Some(stream) = self.map.get_mut(&conn) else { return false };
         stream.state = State::Up(socket);
         stream.wake.notify_one();
@@ -116,6 +129,9 @@ impl Streams {
             }
         }
         if bytes.is_empty() {
+            if stream.waits() {
+                stream.wake.notify_one();
+            }
             return Ok(());
         }
         if stream.waiting_bytes + bytes.len() > TCP_WRITE_QUEUE_BYTES_MAX {
@@ -132,6 +148,7 @@ impl Streams {
     pub fn flush(&mut self, conn: ConnId) -> io::Result<()> {
         let Some(stream) = self.map.get_mut(&conn) else { return Ok(()) };
         let (State::Up(socket) | State::Closing(socket)) = &stream.state else { return Ok(()) };
+        socket.flush()?;
         while let Some(front) = stream.waiting.front_mut() {
             match socket.try_write(front) {
                 Ok(written) => {
@@ -165,8 +182,8 @@ impl Streams {
         match self.map.get(&conn) {
             None => Fate::Gone,
             Some(stream) => match stream.state {
-                State::Dialling | State::Up(_) => Fate::Open { waits: !stream.waiting.is_empty() },
-                State::Closing(_) => Fate::Closing { waits: !stream.waiting.is_empty() },
+                State::Dialling | State::Up(_) => Fate::Open { waits: stream.waits() },
+                State::Closing(_) => Fate::Closing { waits: stream.waits() },
             },
         }
     }
@@ -182,7 +199,7 @@ impl Streams {
 
     pub fn remove(&mut self, conn: ConnId) {
         if let Some(stream) = self.map.remove(&conn) {
-            if conn.0 & CONN_DIALLED == 0 {
+            if !conn.is_dialled() {
                 self.accepted -= 1;
             }
             stream.wake.notify_one();
@@ -191,7 +208,7 @@ impl Streams {
 
     /// Nothing waits to be written on any connection.
     pub fn is_flushed(&self) -> bool {
-        self.map.values().all(|s| s.waiting.is_empty())
+        self.map.values().all(|s| !s.waits())
     }
 }
 
@@ -200,11 +217,11 @@ mod tests {
     use super::*;
     use crate::edge::core_loop::testing::on_one_thread;
 
-    async fn socket() -> (tokio::net::TcpListener, Rc<TcpStream>) {
+    async fn socket() -> (tokio::net::TcpListener, Rc<Socket>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let stream = Rc::new(TcpStream::connect(addr).await.unwrap());
-        (listener, stream)
+        let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        (listener, Rc::new(Socket::plain(stream)))
     }
 
     #[test]

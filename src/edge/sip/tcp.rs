@@ -1,4 +1,4 @@
-//! TCP: the accept loop, dialling, and the task of each connection.
+//! TCP, plain and under TLS: the accept loop, dialling, and the task of each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use compact_str::CompactString;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
@@ -18,6 +19,7 @@ use crate::b2bua::io::LossReason;
 use crate::edge::core_loop::Core;
 use crate::edge::core_loop::Desk;
 use crate::edge::sip::canonical;
+use crate::edge::sip::socket::Socket;
 use crate::edge::sip::stream::Fate;
 use crate::edge::sip::tune_tcp;
 use crate::ids::ConnId;
@@ -54,22 +56,38 @@ const READ_BYTES: usize = 16 * 1024;
 const READS_IN_A_ROW_MAX: usize = 16;
 
 /// Accepts until its task is dropped. A stranger's connection is closed before it can send anything (product.md §2).
-pub async fn accept<C: Core>(desk: Desk<C>, listener: TcpListener) {
+pub async fn accept<C: Core>(desk: Desk<C>, listener: TcpListener, secure: bool) {
     loop {
         match listener.accept().await {
-            Ok((stream, remote)) => accepted(&desk, stream, canonical(remote)),
+            Ok((stream, remote)) => accepted(&desk, stream, canonical(remote), secure),
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-fn accepted<C: Core>(desk: &Desk<C>, stream: TcpStream, remote: SocketAddr) {
+fn accepted<C: Core>(desk: &Desk<C>, stream: TcpStream, remote: SocketAddr, secure: bool) {
     if !desk.with(|shell| shell.admits(remote)) {
         return;
     }
     let Ok(local) = stream.local_addr().map(canonical) else { return };
     tune_tcp(&stream);
-    let stream = Rc::new(stream);
+    if !secure {
+        return served(desk, Socket::plain(stream), remote, local);
+    }
+    let Some(handshake) = desk.with(|shell| shell.handshakes().ok().and_then(|h| h.accept(stream))) else {
+        return desk.with(|shell| shell.count_full());
+    };
+    let desk = desk.clone();
+    tokio::task::spawn_local(async move {
+        match handshake.done().await {
+            Ok(socket) => served(&desk, socket, remote, local),
+            Err(why) => desk.with(|shell| shell.say_refused(remote, &why)),
+        }
+    });
+}
+
+fn served<C: Core>(desk: &Desk<C>, socket: Socket, remote: SocketAddr, local: SocketAddr) {
+    let stream = Rc::new(socket);
     let Some((conn, wake)) = desk.with(|shell| shell.streams.accepted(stream.clone())) else {
         return desk.with(|shell| shell.count_full());
     };
@@ -78,29 +96,56 @@ fn accepted<C: Core>(desk: &Desk<C>, stream: TcpStream, remote: SocketAddr) {
     tokio::task::spawn_local(connection.run());
 }
 
+/// A connection that the core wants.
+#[derive(Debug)]
+pub struct Dial {
+    pub conn: ConnId,
+    pub remote: SocketAddr,
+    /// Whom a TLS peer must prove to be.
+    pub name: CompactString,
+    pub wake: Rc<Notify>,
+}
+
 /// Dials, and serves the connection when it is up. `from` is the address that our listeners are bound to, when they are.
-pub async fn dial<C: Core>(desk: Desk<C>, conn: ConnId, wake: Rc<Notify>, remote: SocketAddr, from: Option<SocketAddr>) {
+pub async fn dial<C: Core>(desk: Desk<C>, dial: Dial, from: Option<SocketAddr>) {
+    let Dial { conn, remote, name, wake } = dial;
     let dialled = tokio::select! {
-        dialled = tokio::time::timeout(DIAL_TIMEOUT, connect(remote, from)) => dialled,
+        dialled = connected(&desk, conn, remote, name, from) => dialled,
         // Closed by the core before it was up.
         () = closed_early(&desk, conn, &wake) => return,
     };
-    let stream = match dialled {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return desk.flow_lost(conn, LossReason::NotConnected(error.to_string())),
-        Err(_) => return desk.flow_lost(conn, LossReason::NotConnected(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()))),
+    let (socket, local) = match dialled {
+        Ok(dialled) => dialled,
+        Err(why) => return desk.flow_lost(conn, LossReason::NotConnected(why)),
     };
-    let local = match stream.local_addr() {
-        Ok(local) => canonical(local),
-        Err(error) => return desk.flow_lost(conn, LossReason::NotConnected(error.to_string())),
-    };
-    tune_tcp(&stream);
-    let stream = Rc::new(stream);
+    let stream = Rc::new(socket);
     if !desk.with(|shell| shell.streams.up(conn, stream.clone())) {
         return;
     }
     desk.give(Input::FlowUp { conn, local, remote, dialled: true });
     Connection::new(desk, conn, wake, stream, remote, local, None).run().await;
+}
+
+/// Up, for TLS after its handshake; and our address there.
+async fn connected<C: Core>(
+    desk: &Desk<C>,
+    conn: ConnId,
+    remote: SocketAddr,
+    name: CompactString,
+    from: Option<SocketAddr>,
+) -> Result<(Socket, SocketAddr), String> {
+    let stream = match tokio::time::timeout(DIAL_TIMEOUT, connect(remote, from)).await {
+        Ok(stream) => stream.map_err(|e| e.to_string())?,
+        Err(_) => return Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs())),
+    };
+    let local = canonical(stream.local_addr().map_err(|e| e.to_string())?);
+    tune_tcp(&stream);
+    if !conn.is_tls() {
+        return Ok((Socket::plain(stream), local));
+    }
+    let handshake = desk.with(|shell| shell.handshakes().map(|h| h.connect(stream, name)))?;
+    let socket = handshake.ok_or("TLS: too many handshakes are under way")?.done().await?;
+    Ok((socket, local))
 }
 
 async fn closed_early<C: Core>(desk: &Desk<C>, conn: ConnId, wake: &Notify) {
@@ -122,7 +167,7 @@ struct Connection<C: Core> {
     desk: Desk<C>,
     conn: ConnId,
     wake: Rc<Notify>,
-    stream: Rc<TcpStream>,
+    stream: Rc<Socket>,
     remote: SocketAddr,
     local: SocketAddr,
     framer: Framer,
@@ -150,7 +195,7 @@ impl<C: Core> Connection<C> {
         desk: Desk<C>,
         conn: ConnId,
         wake: Rc<Notify>,
-        stream: Rc<TcpStream>,
+        stream: Rc<Socket>,
         remote: SocketAddr,
         local: SocketAddr,
         idle_max: Option<Duration>,
@@ -187,6 +232,12 @@ impl<C: Core> Connection<C> {
     async fn serve(&mut self) -> End {
         let mut buffer = vec![0u8; READ_BYTES];
         let stream = self.stream.clone();
+        // What came with the end of a handshake is here already: the kernel will not tell of it again.
+        if self.is_open()
+            && let Err(end) = self.read(&mut buffer).await
+        {
+            return end;
+        }
         loop {
             let fate = self.desk.with(|shell| shell.streams.fate(self.conn));
             let (reads, writes) = match fate {
@@ -213,10 +264,10 @@ impl<C: Core> Connection<C> {
 
     /// Our half is closed; what the peer still says is read and forgotten.
     async fn linger(&self) {
-        let _ = socket2::SockRef::from(self.stream.as_ref()).shutdown(std::net::Shutdown::Write);
+        self.stream.shutdown_write();
         let mut forgotten = [0u8; 4096];
         while self.stream.readable().await.is_ok() {
-            match self.stream.try_read(&mut forgotten) {
+            match self.stream.try_forget(&mut forgotten) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -339,7 +390,7 @@ mod tests {
         let desk = desk_with(Vec::new(), allow);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        tokio::task::spawn_local(accept(desk.clone(), listener));
+        tokio::task::spawn_local(accept(desk.clone(), listener, false));
         (desk, addr)
     }
 
@@ -470,7 +521,7 @@ mod tests {
             let desk = desk_with(Vec::new(), "127.0.0.1/32");
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
-            let stream = Rc::new(TcpStream::connect(addr).await.unwrap());
+            let stream = Rc::new(Socket::plain(TcpStream::connect(addr).await.unwrap()));
             let mut c = Connection::new(desk, ConnId(1), Rc::new(Notify::new()), stream, addr, addr, Some(ACCEPTED_IDLE_MAX));
             c.framer.push(b"\r\n");
             assert!(c.frames().is_ok() && c.begun.is_none());

@@ -262,7 +262,10 @@ impl Endpoint {
 fn target_of(uri: &[u8]) -> Option<Target> {
     let Uri::Sip(uri) = Uri::parse(uri)? else { return None };
     let Host::Ip(ip) = uri.host else { return None };
-    let tcp = uri.params.get("transport").is_some_and(|t| t.eq_ignore_ascii_case(b"tcp"));
-    let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-    Some(Target { transport, addr: SocketAddr::new(ip, uri.port.unwrap_or(5060)) })
+    let transport = match uri.params.get("transport") {
+        Some(t) if t.eq_ignore_ascii_case(b"tls") => Transport::Tls,
+        Some(t) if t.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,
+        _ => Transport::Udp,
+    };
+    Some(Target { transport, addr: SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port())) })
 }

@@ -201,7 +201,7 @@ impl Endpoint {
 
     fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Accepted { stream, peer } => self.wires.accepted(stream, peer),
+            Heard::Accepted { stream, peer, tls } => self.wires.accepted(stream, peer, tls),
             Heard::Message { wire, source, bytes } => {
                 let Ok(message) = Message::parse(bytes) else { return };
                 match (message.is_request(), message.check()) {
@@ -217,8 +217,12 @@ impl Endpoint {
             }
             Heard::Gone { conn } => {
                 self.wires.gone(conn);
-                let lost: Vec<ClientKey> =
-                    self.clients.iter().filter(|(_, tx)| tx.wire == Wire::Tcp(conn)).map(|(key, _)| key.clone()).collect();
+                let lost: Vec<ClientKey> = self
+                    .clients
+                    .iter()
+                    .filter(|(_, tx)| matches!(tx.wire, Wire::Tcp(c) | Wire::Tls(c) if c == conn))
+                    .map(|(key, _)| key.clone())
+                    .collect();
                 for key in lost {
                     self.unsendable(&key);
                 }

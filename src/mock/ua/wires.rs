@@ -1,4 +1,4 @@
-//! Sockets of the user agent: one UDP socket, one TCP listener, connections in both directions. All that comes in is heard on one
+//! Sockets of the user agent: one UDP socket, one TCP and one TLS listener, connections in both directions. All that comes in is heard on one
 //! bounded channel.
 
 use std::collections::HashMap;
@@ -9,17 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls::ServerConfig;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::call::rules::Target;
 use crate::call::rules::Transport;
 use crate::edge::sip::local::route_to;
+use crate::mock::ua::UaTls;
 use crate::wire::stream::Frame;
 use crate::wire::stream::Framer;
 
@@ -40,6 +45,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub enum Wire {
     Udp(SocketAddr),
     Tcp(u64),
+    /// Accepted; we dial none.
+    Tls(u64),
 }
 
 impl Wire {
@@ -47,6 +54,7 @@ impl Wire {
         match self {
             Wire::Udp(_) => Transport::Udp,
             Wire::Tcp(_) => Transport::Tcp,
+            Wire::Tls(_) => Transport::Tls,
         }
     }
 }
@@ -55,12 +63,13 @@ impl Wire {
 #[derive(Debug)]
 pub enum Heard {
     Message { wire: Wire, source: SocketAddr, bytes: Bytes },
-    Accepted { stream: TcpStream, peer: SocketAddr },
+    Accepted { stream: TcpStream, peer: SocketAddr, tls: Option<Arc<ServerConfig>> },
     Gone { conn: u64 },
 }
 
 #[derive(Debug)]
 struct Conn {
+    wire: Wire,
     peer: SocketAddr,
     out: mpsc::Sender<Bytes>,
 }
@@ -75,6 +84,7 @@ struct Datagrams {
 pub struct Wires {
     udp: Option<Datagrams>,
     tcp: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
     conns: HashMap<u64, Conn>,
     next: u64,
     heard_in: mpsc::Sender<Heard>,
@@ -84,9 +94,9 @@ pub struct Wires {
 }
 
 impl Wires {
-    pub async fn bind(udp: Option<SocketAddr>, tcp: Option<SocketAddr>) -> io::Result<Wires> {
+    pub async fn bind(udp: Option<SocketAddr>, tcp: Option<SocketAddr>, tls: Option<&UaTls>) -> io::Result<Wires> {
         let (heard_in, heard) = mpsc::channel(HEARD_WAITING_MAX);
-        let mut wires = Wires { udp: None, tcp: None, conns: HashMap::new(), next: 0, heard_in, heard, tasks: JoinSet::new() };
+        let mut wires = Wires { udp: None, tcp: None, tls: None, conns: HashMap::new(), next: 0, heard_in, heard, tasks: JoinSet::new() };
         if let Some(addr) = udp {
             let socket = Arc::new(UdpSocket::bind(addr).await.map_err(named("udp", addr))?);
             let (out, queue) = mpsc::channel(DATAGRAMS_WAITING_MAX);
@@ -97,7 +107,12 @@ impl Wires {
         if let Some(addr) = tcp {
             let listener = TcpListener::bind(addr).await.map_err(named("tcp", addr))?;
             wires.tcp = Some(listener.local_addr()?);
-            wires.tasks.spawn(accept(listener, wires.heard_in.clone()));
+            wires.tasks.spawn(accept(listener, None, wires.heard_in.clone()));
+        }
+        if let Some(tls) = tls {
+            let listener = TcpListener::bind(tls.listen).await.map_err(named("tls", tls.listen))?;
+            wires.tls = Some(listener.local_addr()?);
+            wires.tasks.spawn(accept(listener, Some(tls.server.clone()), wires.heard_in.clone()));
         }
         Ok(wires)
     }
@@ -110,11 +125,16 @@ impl Wires {
         self.tcp
     }
 
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls
+    }
+
     /// What a peer sees of us: Via and Contact. A user agent that only dials has no address of its own there: port 0 becomes 5060.
     pub fn local(&self, transport: Transport, remote: IpAddr) -> SocketAddr {
         let bound = match transport {
             Transport::Udp => self.udp_addr(),
             Transport::Tcp => self.tcp.or(self.udp_addr()),
+            Transport::Tls => self.tls,
         };
         let port = bound.map_or(5060, |addr| addr.port());
         let ip = bound.map(|addr| addr.ip()).filter(|ip| !ip.is_unspecified());
@@ -130,18 +150,22 @@ impl Wires {
         if target.transport == Transport::Udp {
             return self.udp.as_ref().map(|_| Wire::Udp(target.addr));
         }
-        if let Some((conn, _)) = self.conns.iter().find(|(_, c)| c.peer == target.addr) {
-            return Some(Wire::Tcp(*conn));
+        let open = self.conns.values().find(|c| c.peer == target.addr && c.wire.transport() == target.transport);
+        if let Some(conn) = open {
+            return Some(conn.wire);
+        }
+        if target.transport == Transport::Tls {
+            return None;
         }
         let addr = target.addr;
-        self.open(addr, move || TcpStream::connect(addr))
+        self.open(addr, move || TcpStream::connect(addr), None)
     }
 
-    pub fn accepted(&mut self, stream: TcpStream, peer: SocketAddr) {
-        self.open(peer, move || std::future::ready(Ok(stream)));
+    pub fn accepted(&mut self, stream: TcpStream, peer: SocketAddr, tls: Option<Arc<ServerConfig>>) {
+        self.open(peer, move || std::future::ready(Ok(stream)), tls);
     }
 
-    fn open<F>(&mut self, peer: SocketAddr, stream: impl FnOnce() -> F) -> Option<Wire>
+    fn open<F>(&mut self, peer: SocketAddr, stream: impl FnOnce() -> F, tls: Option<Arc<ServerConfig>>) -> Option<Wire>
     where
         F: Future<Output = io::Result<TcpStream>> + Send + 'static,
     {
@@ -152,15 +176,16 @@ impl Wires {
         self.next += 1;
         let conn = self.next;
         let (out, queue) = mpsc::channel(CONNECTION_MESSAGES_MAX);
-        self.conns.insert(conn, Conn { peer, out });
-        self.tasks.spawn(connection(conn, peer, stream(), queue, self.heard_in.clone()));
-        Some(Wire::Tcp(conn))
+        let wire = if tls.is_some() { Wire::Tls(conn) } else { Wire::Tcp(conn) };
+        self.conns.insert(conn, Conn { wire, peer, out });
+        self.tasks.spawn(connection(wire, conn, peer, stream(), tls, queue, self.heard_in.clone()));
+        Some(wire)
     }
 
     pub fn peer(&self, wire: Wire) -> Option<SocketAddr> {
         match wire {
             Wire::Udp(remote) => Some(remote),
-            Wire::Tcp(conn) => self.conns.get(&conn).map(|c| c.peer),
+            Wire::Tcp(conn) | Wire::Tls(conn) => self.conns.get(&conn).map(|c| c.peer),
         }
     }
 
@@ -176,7 +201,7 @@ impl Wires {
                 let _ = udp.out.try_send((bytes, remote));
                 true
             }),
-            Wire::Tcp(conn) => match self.conns.get(&conn).map(|c| c.out.try_send(bytes)) {
+            Wire::Tcp(conn) | Wire::Tls(conn) => match self.conns.get(&conn).map(|c| c.out.try_send(bytes)) {
                 Some(Ok(())) => true,
                 Some(Err(_)) => {
                     self.conns.remove(&conn);
@@ -211,42 +236,50 @@ async fn write_datagrams(socket: Arc<UdpSocket>, mut queue: mpsc::Receiver<(Byte
     }
 }
 
-async fn accept(listener: TcpListener, heard: mpsc::Sender<Heard>) {
+async fn accept(listener: TcpListener, tls: Option<Arc<ServerConfig>>, heard: mpsc::Sender<Heard>) {
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // Out of files: some will be closed.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        if heard.send(Heard::Accepted { stream, peer }).await.is_err() {
+        if heard.send(Heard::Accepted { stream, peer, tls: tls.clone() }).await.is_err() {
             return;
         }
     }
 }
 
 async fn connection(
+    wire: Wire,
     conn: u64,
     peer: SocketAddr,
     stream: impl Future<Output = io::Result<TcpStream>>,
+    tls: Option<Arc<ServerConfig>>,
     mut queue: mpsc::Receiver<Bytes>,
     heard: mpsc::Sender<Heard>,
 ) {
     if let Ok(stream) = stream.await {
         // Small messages, each of which somebody waits for.
         let _ = stream.set_nodelay(true);
-        let _ = talk(conn, peer, stream, &mut queue, &heard).await;
+        let _ = match tls {
+            None => talk(wire, peer, stream, &mut queue, &heard).await,
+            Some(tls) => match TlsAcceptor::from(tls).accept(stream).await {
+                Ok(stream) => talk(wire, peer, stream, &mut queue, &heard).await,
+                Err(e) => Err(e),
+            },
+        };
     }
     let _ = heard.send(Heard::Gone { conn }).await;
 }
 
 async fn talk(
-    conn: u64,
+    wire: Wire,
     peer: SocketAddr,
-    mut stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite,
     queue: &mut mpsc::Receiver<Bytes>,
     heard: &mpsc::Sender<Heard>,
 ) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.split();
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut framer = Framer::default();
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -260,17 +293,23 @@ async fn talk(
                 while let Some(frame) = framer.next_frame().map_err(|e| io::Error::other(e.why.why))? {
                     match frame {
                         Frame::Message(bytes) => {
-                            let message = Heard::Message { wire: Wire::Tcp(conn), source: peer, bytes };
+                            let message = Heard::Message { wire, source: peer, bytes };
                             heard.send(message).await.map_err(io::Error::other)?;
                         }
                         // RFC 5626 §3.5.1
-                        Frame::Ping => writer.write_all(b"\r\n").await?,
+                        Frame::Ping => {
+                            writer.write_all(b"\r\n").await?;
+                            writer.flush().await?;
+                        }
                         Frame::Pong => {}
                     }
                 }
             }
             bytes = queue.recv() => match bytes {
-                Some(bytes) => writer.write_all(&bytes).await?,
+                Some(bytes) => {
+                    writer.write_all(&bytes).await?;
+                    writer.flush().await?;
+                }
                 None => return Ok(()),
             },
         }

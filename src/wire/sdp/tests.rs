@@ -59,7 +59,7 @@ fn a_typed_reader_sees_only_our_addresses_change() {
     let read = |bytes: &[u8]| sdp_types::Session::parse(bytes).unwrap();
     let mut want = read(sdp(OFFER).raw());
     let got = read(&sdp(OFFER).rewrite(OURS, ORIGIN, &[]).unwrap());
-    want.origin.username = None;
+    want.origin.username = Some("backchannel".into());
     want.origin.sess_id = "77".to_owned();
     want.origin.sess_version = 3;
     want.origin.unicast_address = "203.0.113.10".to_owned();
@@ -95,7 +95,7 @@ fn codecs_are_filtered_and_ordered_with_their_attributes() {
 
 #[test]
 fn the_order_among_equal_names_stays() {
-    let s = sdp("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 97 0 96 96\n\
+    let s = sdp("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 97 0 96 96\n\
                  a=rtpmap:97 OPUS/48000/2\na=rtpmap:96 opus/16000\na=rtcp-fb:96 nack\na=rtcp-fb:* nack\n");
     let out = text(s.rewrite(OURS, ORIGIN, &names(&["opus", "pcmu"])));
     assert!(out.contains("RTP/AVP 97 96 0\n"), "{out}");
@@ -114,7 +114,7 @@ fn without_a_voice_in_common_there_is_nothing_to_offer() {
 /// RFC 3264 §6: "For each "m=" line in the offer, there MUST be a corresponding "m=" line in the answer"; a rejected one has port 0.
 #[test]
 fn other_streams_stay_in_place_with_port_zero() {
-    let s = sdp("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nt=0 0\na=group:BUNDLE 0 1 2 3\na=group:LS 0 1\n\
+    let s = sdp("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nt=0 0\na=group:BUNDLE 0 1 2 3\na=group:LS 0 1\n\
                  m=video 5000 RTP/AVP 96 97\nc=IN IP4 10.1.2.3\na=rtpmap:96 VP8/90000\na=rtcp:5001\n\
                  m=audio 4000/2 RTP/AVP 0\nc=IN IP4 10.1.2.5\nc=IN IP4 10.1.2.6\na=mid:1\na=rtcp-mux\na=ice-ufrag:x\n\
                  a=candidate:1 1 udp 2130706431 10.1.2.3 4000 typ host\na=end-of-candidates\n\
@@ -123,7 +123,7 @@ fn other_streams_stay_in_place_with_port_zero() {
     assert_eq!(s.rtcp(), Some("10.1.2.5:4001".parse().unwrap()));
     let ours = "c=IN IP4 203.0.113.10\n";
     let want = format!(
-        "v=0\no=- 77 3 IN IP4 203.0.113.10\ns=-\nt=0 0\na=group:LS 0 1\nm=video 0 RTP/AVP 96 97\n{ours}a=rtpmap:96 VP8/90000\n\
+        "v=0\no=backchannel 77 3 IN IP4 203.0.113.10\ns=-\nt=0 0\na=group:LS 0 1\nm=video 0 RTP/AVP 96 97\n{ours}a=rtpmap:96 VP8/90000\n\
          m=audio 10000 RTP/AVP 0\n{ours}a=mid:1\nm=audio 0 RTP/AVP 0\n{ours}m=application 0 UDP/DTLS/SCTP webrtc-datachannel\n{ours}"
     );
     assert_eq!(text(s.rewrite(OURS, ORIGIN, &[])), want);
@@ -131,7 +131,7 @@ fn other_streams_stay_in_place_with_port_zero() {
 
 #[test]
 fn keyed_media_is_refused_and_a_plain_stream_beside_it_is_taken() {
-    let keyed = "v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/SAVP 0\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k\n";
+    let keyed = "v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/SAVP 0\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k\n";
     assert_eq!(sdp(keyed).rtp(), None);
     assert_eq!(sdp(keyed).rewrite(OURS, ORIGIN, &[]), None);
     let both = sdp(&format!("{keyed}m=audio 4002 RTP/AVP 0\n"));
@@ -142,19 +142,20 @@ fn keyed_media_is_refused_and_a_plain_stream_beside_it_is_taken() {
 
 #[test]
 fn an_answer_that_refuses_the_audio_stays_a_refusal() {
-    let s = sdp("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 0 RTP/AVP 0\n");
+    let s = sdp("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 0 RTP/AVP 0\n");
     assert_eq!(s.rtp(), None);
     assert!(text(s.rewrite(OURS, ORIGIN, &[])).ends_with("m=audio 0 RTP/AVP 0\n"));
     assert_eq!(s.rewrite(OURS, ORIGIN, &names(&["pcmu"])), None);
-    let none = sdp("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nt=0 0\n");
+    let none = sdp("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nt=0 0\n");
     assert_eq!(none.rewrite(OURS, ORIGIN, &[]), None);
 }
 
 /// RFC 3264 §8.4: "c=0.0.0.0" asks for no media, whatever the attribute says.
 #[test]
 fn the_old_hold_keeps_its_meaning_under_our_address() {
-    let held =
-        |attribute: &str| sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 0\n{attribute}"));
+    let held = |attribute: &str| {
+        sdp(&format!("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 0\n{attribute}"))
+    };
     let rows = [
         ("", "a=inactive\n"),
         ("a=sendrecv\n", "a=sendonly\n"),
@@ -175,7 +176,8 @@ fn the_old_hold_keeps_its_meaning_under_our_address() {
 #[test]
 fn direction_is_the_streams_else_the_sessions() {
     let s = |session: &str, stream: &str| {
-        sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\n{session}m=audio 4000 RTP/AVP 0\n{stream}")).direction()
+        sdp(&format!("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\n{session}m=audio 4000 RTP/AVP 0\n{stream}"))
+            .direction()
     };
     assert_eq!(s("", ""), Direction::SendRecv);
     assert_eq!(s("a=sendonly\n", ""), Direction::SendOnly);
@@ -185,7 +187,7 @@ fn direction_is_the_streams_else_the_sessions() {
 
 #[test]
 fn ipv6_names_and_groups_in_c_lines() {
-    let s = |c: &str| sdp(&format!("v=0\no=- 1 1 IN IP4 x.example\ns=-\nc={c}\nt=0 0\nm=audio 4000 RTP/AVP 0\n"));
+    let s = |c: &str| sdp(&format!("v=0\no=backchannel 1 1 IN IP4 x.example\ns=-\nc={c}\nt=0 0\nm=audio 4000 RTP/AVP 0\n"));
     assert_eq!(s("IN IP6 2001:db8::5").rtp(), Some("[2001:db8::5]:4000".parse().unwrap()));
     assert_eq!(s("IN IP4 media.example.com").rtp(), None);
     assert_eq!(s("IN IP4 224.2.1.1/127").rtp(), None, "a packet to a group would go to everybody");
@@ -200,7 +202,7 @@ fn ipv6_names_and_groups_in_c_lines() {
 #[test]
 fn rtcp_is_found() {
     let s = |line: &str| {
-        sdp(&format!("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 0\n{line}"))
+        sdp(&format!("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 0\n{line}"))
             .rtcp()
             .unwrap()
             .to_string()
@@ -211,7 +213,7 @@ fn rtcp_is_found() {
     assert_eq!(s("a=rtcp:0\n"), "10.1.2.3:4001");
     // RFC 5761 §5.1.1: without rtcp-mux in the answer the offerer uses a port of its own for RTCP.
     assert_eq!(s("a=rtcp-mux\n"), "10.1.2.3:4001");
-    let last = sdp("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 65535 RTP/AVP 0\n");
+    let last = sdp("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 65535 RTP/AVP 0\n");
     assert_eq!(last.rtcp(), None);
 }
 
@@ -228,14 +230,14 @@ fn bare_line_feeds_and_trailing_blank_lines_are_read_and_crlf_is_printed() {
 
 #[test]
 fn what_is_no_description_is_refused_by_name() {
-    let head = "v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\n";
+    let head = "v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\n";
     assert_eq!(error(""), "no o= line");
-    assert_eq!(error("o=- 1 1 IN IP4 1.2.3.4\n"), "v= must be the first line, and only that");
+    assert_eq!(error("o=backchannel 1 1 IN IP4 1.2.3.4\n"), "v= must be the first line, and only that");
     assert_eq!(error(&format!("{head}v=0\n")), "v= must be the first line, and only that");
-    assert_eq!(error("v=1\no=- 1 1 IN IP4 1.2.3.4\n"), "a version that is not 0");
+    assert_eq!(error("v=1\no=backchannel 1 1 IN IP4 1.2.3.4\n"), "a version that is not 0");
     assert_eq!(error("v=0\ns=-\n"), "no o= line");
-    assert_eq!(error("v=0\no=- 1 IN IP4 1.2.3.4\n"), "an o= line without its six fields");
-    assert_eq!(error(&format!("{head}o=- 1 1 IN IP4 1.2.3.4\n")), "a second o= line, or one in a stream");
+    assert_eq!(error("v=0\no=backchannel 1 IN IP4 1.2.3.4\n"), "an o= line without its six fields");
+    assert_eq!(error(&format!("{head}o=backchannel 1 1 IN IP4 1.2.3.4\n")), "a second o= line, or one in a stream");
     assert_eq!(error(&format!("{head}m=audio 4000 RTP/AVP 0\n")), "no c= line for the audio stream");
     assert_eq!(error(&format!("{head}m=audio 65536 RTP/AVP 0\n")), "an m= line with a bad port");
     assert_eq!(error(&format!("{head}m=audio +4 RTP/AVP 0\n")), "an m= line with a bad port");
@@ -249,7 +251,7 @@ fn what_is_no_description_is_refused_by_name() {
 
 #[test]
 fn one_past_each_bound_is_refused() {
-    let head = "v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-";
+    let head = "v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-";
     let lines = |n: usize| format!("{head}{}", "\na=x".repeat(n - 3));
     assert!(Sdp::parse(Bytes::from(lines(SDP_LINES_MAX))).is_ok());
     assert_eq!(error(&lines(SDP_LINES_MAX + 1)), "more than 512 lines");
@@ -261,7 +263,7 @@ fn one_past_each_bound_is_refused() {
 #[test]
 fn our_own_answer_takes_one_voice_and_its_digits() {
     let answer = |preferred: &[u8]| text(answer_for(&sdp(OFFER), OURS, ORIGIN, preferred));
-    let want = "v=0\no=- 77 3 IN IP4 203.0.113.10\ns=-\nc=IN IP4 203.0.113.10\nt=0 0\nm=audio 10000 RTP/AVP 0 101\n\
+    let want = "v=0\no=backchannel 77 3 IN IP4 203.0.113.10\ns=-\nc=IN IP4 203.0.113.10\nt=0 0\nm=audio 10000 RTP/AVP 0 101\n\
                 a=rtpmap:101 telephone-event/8000\na=fmtp:101 0-16\na=rtpmap:0 PCMU/8000\na=ptime:20\na=sendrecv\n";
     let mut lines: Vec<_> = want.lines().collect();
     let given = answer(&[9, 101, 0]);
@@ -278,7 +280,7 @@ fn our_own_answer_takes_one_voice_and_its_digits() {
 fn our_own_answer_mirrors_direction_and_refuses_the_rest() {
     let offer = |extra: &str| {
         sdp(&format!(
-            "v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=5 9\nm=video 5000 RTP/AVP 96\nm=audio 4000 RTP/AVP 8\n{extra}"
+            "v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=5 9\nm=video 5000 RTP/AVP 96\nm=audio 4000 RTP/AVP 8\n{extra}"
         ))
     };
     for (offered, answered) in [("sendonly", "recvonly"), ("recvonly", "sendonly"), ("inactive", "inactive"), ("sendrecv", "sendrecv")] {
@@ -287,19 +289,19 @@ fn our_own_answer_mirrors_direction_and_refuses_the_rest() {
     }
     let out = text(answer_for(&offer(""), OURS, ORIGIN, &[]));
     assert!(out.contains("t=5 9\nm=video 0 RTP/AVP 96\nm=audio 10000 RTP/AVP 8\na=rtpmap:8 PCMA/8000\n"), "{out}");
-    let held = sdp("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 8\n");
+    let held = sdp("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 0.0.0.0\nt=0 0\nm=audio 4000 RTP/AVP 8\n");
     assert!(text(answer_for(&held, OURS, ORIGIN, &[])).ends_with("a=inactive\n"));
-    let digits = sdp("v=0\no=- 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 13\n");
+    let digits = sdp("v=0\no=backchannel 1 1 IN IP4 10.1.2.3\ns=-\nc=IN IP4 10.1.2.3\nt=0 0\nm=audio 4000 RTP/AVP 13\n");
     assert_eq!(answer_for(&digits, OURS, ORIGIN, &[]), None);
 }
 
 #[test]
 fn a_session_name_with_an_address_becomes_a_dash_and_contact_lines_go() {
     let s = sdp(
-        "v=0\no=- 1 1 IN IP4 pbx.acme.example\ns=call from PBX.acme.example\ni=10.1.2.3\nu=http://x\ne=a@b.c\np=+1 2\nc=IN IP4 10.1.2.3\n\
+        "v=0\no=backchannel 1 1 IN IP4 pbx.acme.example\ns=call from PBX.acme.example\ni=10.1.2.3\nu=http://x\ne=a@b.c\np=+1 2\nc=IN IP4 10.1.2.3\n\
                  t=0 0\nk=clear:x\na=tool:x\na=x:pbx.acme.example\nm=audio 4000 RTP/AVP 0\n",
     );
-    let want = "v=0\no=- 77 3 IN IP4 203.0.113.10\ns=-\nc=IN IP4 203.0.113.10\nt=0 0\na=tool:x\nm=audio 10000 RTP/AVP 0\n";
+    let want = "v=0\no=backchannel 77 3 IN IP4 203.0.113.10\ns=-\nc=IN IP4 203.0.113.10\nt=0 0\na=tool:x\nm=audio 10000 RTP/AVP 0\n";
     assert_eq!(text(s.rewrite(OURS, ORIGIN, &[])), want);
 }
 
@@ -389,7 +391,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), tail in "[a-z=:0-9./ \r\n]{0,80}") {
         let _ = Sdp::parse(Bytes::from(bytes));
-        if let Ok(s) = Sdp::parse(Bytes::from(format!("v=0\no=- 1 1 IN IP4 1.2.3.4\nc=IN IP4 1.2.3.4\nm=audio 4 RTP/AVP 0 {tail}\n{tail}"))) {
+        if let Ok(s) = Sdp::parse(Bytes::from(format!("v=0\no=backchannel 1 1 IN IP4 1.2.3.4\nc=IN IP4 1.2.3.4\nm=audio 4 RTP/AVP 0 {tail}\n{tail}"))) {
             let _ = (s.rewrite(OURS, ORIGIN, &[]), answer_for(&s, OURS, ORIGIN, &[0]), s.codecs(), s.rtcp());
         }
     }
