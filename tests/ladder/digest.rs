@@ -8,6 +8,7 @@ use backchannel::wire::message::Name;
 
 use crate::dsl::Ladder;
 use crate::dsl::Notify;
+use crate::dsl::offer;
 
 const USER: (&str, &str) = ("[synthflow]", "username = \"bc\"\npassword = \"s3cret\"");
 
@@ -304,4 +305,23 @@ fn a_repeated_401_is_acknowledged_again_and_asks_for_nothing_more() {
     l.caller().gets(486);
     l.caller().acks_refusal();
     l.all_is_over();
+}
+
+/// RFC 3261 §13.2.2.4: the ACK has the number of the re-INVITE that was accepted, not of the one that was challenged.
+#[test]
+fn a_challenged_reinvite_goes_out_again_and_its_ack_has_the_new_number() {
+    let (mut l, _) = challenged();
+    let sdp = offer("198.51.100.1", 20_000);
+    l.caller().sends_body("INVITE", "", "application/sdp", &sdp);
+    l.caller().gets(100);
+    let first = l.callee().gets("INVITE");
+    l.callee().answers_with_headers("INVITE", 401, &challenge("n2", ", stale=true"));
+    l.callee().gets("ACK");
+    let again = l.callee().gets("INVITE");
+    assert_eq!((cseq(&again), proof(&again, Name::Authorization)), (cseq(&first) + 1, ("n2".into(), 1)));
+    l.callee().answers(200);
+    let ack = l.callee().gets("ACK");
+    assert_eq!(cseq(&ack), cseq(&again));
+    l.caller().gets(200);
+    l.caller().acks();
 }
