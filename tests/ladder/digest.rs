@@ -325,3 +325,29 @@ fn a_challenged_reinvite_goes_out_again_and_its_ack_has_the_new_number() {
     l.caller().gets(200);
     l.caller().acks();
 }
+
+/// RFC 3262 §7.2: RAck names the number of the INVITE, whatever number the PRACK that was challenged went on to.
+#[test]
+fn a_challenged_prack_goes_out_again_and_the_next_one_still_names_the_invite() {
+    let mut l = Ladder::having(&[USER]);
+    l.caller().invites();
+    l.caller().gets(100);
+    let number = cseq(&l.callee().gets("INVITE"));
+    let mut last = number;
+    for rseq in [7, 8] {
+        l.callee().answers_with(180, "calleetag", &format!("Require: 100rel\r\nRSeq: {rseq}\r\n"), "");
+        let first = l.callee().gets("PRACK");
+        assert_eq!(cseq(&first), last + 1);
+        l.callee().answers_with_headers("PRACK", 401, &challenge(&format!("n{rseq}"), ", stale=true"));
+        let again = l.callee().gets("PRACK");
+        assert_eq!(cseq(&again), last + 2);
+        assert_eq!(again.value(Name::RAck), Some(format!("{rseq} {number} INVITE").as_bytes()));
+        l.callee().answers_to("PRACK", 200);
+        l.caller().gets(180);
+        last += 2;
+    }
+    l.callee().answers(200);
+    assert_eq!(cseq(&l.callee().gets("ACK")), number);
+    l.caller().gets(200);
+    l.caller().acks();
+}
