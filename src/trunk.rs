@@ -111,12 +111,20 @@ impl Trunk {
 
     /// What an INVITE of a call heard from there: any provisional answer and any final one but 503 is a sign of life. A 408 may be that
     /// of a bot behind it.
+    /// While calls answer there is nothing to probe: the next OPTIONS is an interval away from the last sign of life.
     pub fn on_call_answer(&mut self, addr: SocketAddr, status: u16, retry_after: Option<Duration>, now: Time) -> Option<Change> {
+        let every = self.every;
         let watched = self.watched.iter_mut().find(|w| w.target.addr == addr)?;
         match status {
             503 => watched.refuses("503 to a call", retry_after, now),
             408 => None,
-            _ => watched.answers(now),
+            _ => {
+                if matches!(watched.health, Health::Up { .. }) {
+                    watched.asked = false;
+                    watched.next = watched.next.max(now + every);
+                }
+                watched.answers(now)
+            }
         }
     }
 
@@ -235,6 +243,16 @@ mod tests {
             assert_eq!(trunk.on_failure(addr, "x"), None);
             assert_eq!(trunk.on_call_answer(addr, 180, None, at(1)), None);
         }
+    }
+
+    #[test]
+    fn a_target_that_answers_calls_is_not_probed() {
+        let mut trunk = trunk();
+        let one = target(1).target;
+        assert_eq!(trunk.on_call_answer(one.addr, 200, None, at(20)), None);
+        assert_eq!(trunk.due(at(30)).0, [target(2)]);
+        assert_eq!(trunk.due(at(49)).0, []);
+        assert_eq!(trunk.due(at(50)).0, [target(1)]);
     }
 
     #[test]
