@@ -69,6 +69,9 @@ const FORCED_DRAIN_MAX: Duration = Duration::from_secs(5);
 /// What was sent last may take so long to leave.
 const LAST_FLUSH_MAX: Duration = Duration::from_secs(1);
 
+/// After so many looks in a row that found nothing going on, all that a burst left behind has been handed back.
+const LOOKS_AT_REST_MAX: u32 = 6;
+
 /// How often drops are said, when there were any.
 const DROPS_SAID_EVERY: Duration = Duration::from_secs(10);
 
@@ -346,14 +349,15 @@ async fn flushed<C: Core>(desk: &Desk<C>) {
 
 /// What comes round: counters of drops are said, and the memory of a burst goes back to the system once it is over.
 async fn keep_house<C: Core>(desk: Desk<C>) {
-    let mut rested = true;
+    let mut looks_at_rest = LOOKS_AT_REST_MAX;
     loop {
         tokio::time::sleep(DROPS_SAID_EVERY).await;
         let rests = desk.with(|shell| shell.is_at_rest());
-        if rests && !rested {
+        looks_at_rest = if rests { looks_at_rest.saturating_add(1) } else { 0 };
+        // Not once only: the last transactions end, and free what they hold, after the first look that finds the core at rest.
+        if rests && looks_at_rest < LOOKS_AT_REST_MAX {
             memory::give_back();
         }
-        rested = rests;
         let dropped = desk.with(|shell| shell.take_dropped());
         if dropped != Dropped::default() {
             let Dropped { strangers, full, messages, unroutable, datagrams } = dropped;
